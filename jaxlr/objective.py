@@ -1,0 +1,370 @@
+"""The objective and its derivatives: sums over the examples, by hand, in tiles of examples.
+
+    Z = wᵀX + b      A = σ(Z) or softmax(Z)      dZ = A − Y            (examples are columns)
+    loss     Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²      c: example weights, f: penalty factors
+    dw       X (c ⊙ dZ)ᵀ / Σ cᵢ + l2·f ⊙ w
+    db       Σ cᵢ dZᵢ / Σ cᵢ
+    H·v      X (c ⊙ s·(vᵀX + v_b))ᵀ / Σ cᵢ + l2·f ⊙ v     s: the curvature, a(1−a) or diag(a)−aaᵀ
+
+This is the only room that multiplies by X. Loss and gradient come out of one pass over X, a
+tile of examples at a time: the logits exist for one tile only, so that memory does not grow
+with examples × lanes. Sums over the tiles are compensated, so that rounding does not grow
+with the number of examples.
+
+Derivatives of these functions are given by rules, not left to autodiff. With respect to the
+parameters, `jax.grad` of the loss is the one-pass gradient, and the derivative of the gradient
+is the one-pass Hessian–vector product. With respect to the examples (X, y, weights, offset),
+where a derivative has an entry for each example anyhow, the same formulas are differentiated
+untiled, through the hand-derived rules of `losses`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlr.losses import label_probabilities, pointwise_loss
+from jaxlr.rules import dense, is_fixed, jvp_of_perturbed
+from jaxlr.tiles import sum_over_tiles
+from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, logit_shape
+
+NO_PENALTY = Penalty()
+
+# Full float32 products on every device: TPUs and GPUs would else round the inputs of a float32
+# product to fewer bits, and a certificate would mean nothing.
+_PRECISION = lax.Precision.HIGHEST
+
+# --- The model ----------------------------------------------------------------------------------
+
+
+def _product(w: Array, X: Array) -> Array:
+    """`wᵀX`: (m,) or (K, m)."""
+    return jnp.tensordot(w, X, axes=(0, 0), precision=_PRECISION)
+
+
+def _product_transposed(X: Array, r: Array) -> Array:
+    """`X rᵀ`: (n,) or (n, K); in general both are summed over their last axes."""
+    return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)
+
+
+def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return the logits `Z = wᵀX + b`.
+
+    Args:
+        params: `w` `(n,)` and `b` `()`; or `(n, K)` and `(K,)`.
+        X: `(n, m)`: an example is a column.
+        offset: None, or added to the logits.
+
+    Returns:
+        `(m,)`, or `(K, m)`.
+
+    >>> logits(Params(jnp.array([1.0, 2.0]), jnp.array(0.5)), jnp.eye(2)).tolist()
+    [1.5, 2.5]
+
+    """
+    # b is one number a class; its new last axis of length one is stretched along the examples.
+    Z = _product(params.w, X) + jnp.asarray(params.b)[..., None]
+    return Z if offset is None else Z + offset
+
+
+def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return `σ(Z)`, the probability of class 1, `(m,)`; or `softmax(Z)`, `(K, m)`.
+
+    >>> predict_proba(Params(jnp.zeros(2), jnp.array(0.0)), jnp.eye(2)).tolist()
+    [0.5, 0.5]
+    """
+    Z = logits(params, X, offset)
+    return pointwise_loss(2 if Z.ndim == 1 else Z.shape[0]).probability(Z)
+
+
+def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return the most likely class of each example: `(m,)` integers.
+
+    >>> predict(Params(jnp.array([1.0, -1.0]), jnp.array(0.0)), jnp.eye(2)).tolist()
+    [1, 0]
+    """
+    Z = logits(params, X, offset)
+    return (Z > 0).astype(jnp.int32) if Z.ndim == 1 else Z.argmax(axis=0).astype(jnp.int32)
+
+
+# --- Weighted means over the examples, and their derivatives by hand ----------------------------
+
+
+def _working(params: Params, batch: Batch) -> tuple[Params, Any]:
+    """Return params in the dtype of the arithmetic, and that dtype: at least float32."""
+    dtype = jnp.result_type(params.w, params.b, batch.X, jnp.float32)
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), params), dtype
+
+
+def _weighted(weights: Array | None, a: Array) -> Array:
+    return a if weights is None else weights.reshape(*[1] * (a.ndim - 1), -1) * a
+
+
+def _total_weight(tile: Batch, dtype) -> Array:
+    return jnp.asarray(tile.m_examples if tile.weights is None else jnp.sum(tile.weights), dtype)
+
+
+def _cast(tile: Batch, dtype) -> Batch:
+    """The tile with its labels as probabilities and everything in the working dtype."""
+    y = label_probabilities(tile.y, tile.n_classes, dtype)
+    X, weights, offset = jax.tree.map(
+        lambda a: a.astype(dtype), (tile.X, tile.weights, tile.offset)
+    )
+    return Batch(X, y, weights, offset, tile.n_classes)
+
+
+def _loss_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array]:
+    """Return `Σ cᵢℓᵢ` and `Σ cᵢ`."""
+    tile = _cast(tile, dtype)
+    Z = logits(params, tile.X, tile.offset)
+    value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
+    return _weighted(tile.weights, value).sum(), _total_weight(tile, dtype)
+
+
+def _gradient_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Params, Array]:
+    """Return `Σ cᵢℓᵢ`, its gradient, and `Σ cᵢ`: the lecture's lines, before the division."""
+    tile = _cast(tile, dtype)
+    Z = logits(params, tile.X, tile.offset)
+    value, dZ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
+    value, dZ = _weighted(tile.weights, value), _weighted(tile.weights, dZ)
+    grad = Params(_product_transposed(tile.X, dZ), dZ.sum(axis=-1))
+    return value.sum(), grad, _total_weight(tile, dtype)
+
+
+def _curvature_sums(params: Params, v: Params, tile: Batch, dtype) -> tuple[Params, Array]:
+    """Return the Hessian of `Σ cᵢℓᵢ` times v, and `Σ cᵢ`."""
+    tile = _cast(tile, dtype)
+    Z, U = logits(params, tile.X, tile.offset), logits(v, tile.X)
+    sU = _weighted(tile.weights, pointwise_loss(tile.n_classes).curvature_product(Z, U))
+    return Params(_product_transposed(tile.X, sU), sU.sum(axis=-1)), _total_weight(tile, dtype)
+
+
+def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Array, Array]:
+    """Return the blocks (w, w), (w, b), (b, b) of the Hessian of `Σ cᵢℓᵢ`, and `Σ cᵢ`.
+
+    Block (k, l) of K × K classes is `X diag(c ⊙ s_kl) Xᵀ`; two classes are K = 1.
+    """
+    tile = _cast(tile, dtype)
+    Z = logits(params, tile.X, tile.offset)
+    S = _weighted(tile.weights, pointwise_loss(tile.n_classes).curvature(Z))  # (K, K, t)
+
+    def row(S_k):  # one k at a time, to hold n·K·t values instead of n·K²·t
+        return _product_transposed(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
+
+    ww = jnp.moveaxis(lax.map(row, S), (0, 1, 2, 3), (1, 0, 3, 2))
+    return ww, _product_transposed(tile.X, S), S.sum(axis=-1), _total_weight(tile, dtype)
+
+
+def _mean_value_and_grad(params, batch, sums=sum_over_tiles):
+    params_, dtype = _working(params, batch)
+    value, grad, total = sums(lambda tile: _gradient_sums(params_, tile, dtype), batch)
+    return value / total, jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grad, params)
+
+
+def _mean_loss(params, batch, sums=sum_over_tiles):
+    params_, dtype = _working(params, batch)
+    value, total = sums(lambda tile: _loss_sums(params_, tile, dtype), batch)
+    return value / total
+
+
+def _mean_hvp(params, v, batch):
+    params_, dtype = _working(params, batch)
+    v_ = jax.tree.map(lambda a: jnp.asarray(a, dtype), v)
+    Hv, total = sum_over_tiles(lambda tile: _curvature_sums(params_, v_, tile, dtype), batch)
+    return jax.tree.map(lambda g, p: (g / total).astype(p.dtype), Hv, params)
+
+
+def _untiled(fun: Callable[[Batch], Any], batch: Batch) -> Any:
+    """In the place of `sum_over_tiles`: the whole batch as one tile."""
+    return fun(batch.select(lambda a: a))
+
+
+def _inner(a: Params, b: Params) -> Array:
+    return (a.w * b.w).sum() + (a.b * b.b).sum()
+
+
+@jax.custom_jvp
+def _data_value_and_grad(params: Params, batch: Batch) -> tuple[Array, Params]:
+    return _mean_value_and_grad(params, batch)
+
+
+def _data_value_and_grad_jvp(primals, tangents):
+    params, batch = primals
+    if not is_fixed(tangents[1]):
+        fun = functools.partial(_mean_value_and_grad, sums=_untiled)
+        return jvp_of_perturbed(fun, primals, tangents)
+    v = dense(tangents[0])
+    value, grad = _data_value_and_grad(params, batch)
+    return (value, grad), (_inner(grad, v).astype(value.dtype), _mean_hvp(params, v, batch))
+
+
+_data_value_and_grad.defjvp(_data_value_and_grad_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _data_loss(params: Params, batch: Batch) -> Array:
+    return _mean_loss(params, batch)
+
+
+def _data_loss_jvp(primals, tangents):
+    params, batch = primals
+    if not is_fixed(tangents[1]):
+        fun = functools.partial(_mean_loss, sums=_untiled)
+        return jvp_of_perturbed(fun, primals, tangents)
+    value, grad = _data_value_and_grad(params, batch)
+    return value, _inner(grad, dense(tangents[0])).astype(value.dtype)
+
+
+_data_loss.defjvp(_data_loss_jvp, symbolic_zeros=True)
+
+
+# --- The objective ------------------------------------------------------------------------------
+
+
+def _l2(params: Params, penalty: Penalty) -> Array:
+    """The penalty of each weight as a factor: `()`, or `(n,)` / `(n, 1)` with factors."""
+    l2 = jnp.asarray(penalty.l2, params.w.dtype)
+    if penalty.factors is None:
+        return l2
+    return l2 * jnp.asarray(penalty.factors, params.w.dtype).reshape(-1, *[1] * (params.w.ndim - 1))
+
+
+def _arrays(params: Params) -> Params:
+    return Params(*map(jnp.asarray, params))
+
+
+def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
+    """Return the objective `Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²`.
+
+    `jax.grad` of it is `gradient`, by hand and in one pass; see the module for the formulas.
+
+    Args:
+        params: the parameters of one lane.
+        batch: the examples, `X` `(n, m)`.
+        penalty: `Penalty(l2, factors)`.
+
+    Returns:
+        `()`, in the dtype of the arithmetic: at least float32.
+
+    Raises:
+        ValueError: when shapes do not fit each other.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> params = Params(jnp.zeros(1), jnp.array(0.0))
+    >>> f"{loss(params, batch):.6f}"
+    '0.693147'
+    >>> jax.grad(loss)(params, batch).w.tolist() == gradient(params, batch).w.tolist()
+    True
+
+    """
+    check_shapes(params, batch, penalty)
+    params = _arrays(params)
+    ridge = (_l2(params, penalty) * params.w**2).sum() / 2
+    value = _data_loss(params, batch)
+    return value + ridge.astype(value.dtype)
+
+
+def value_and_grad(
+    params: Params, batch: Batch, penalty: Penalty = NO_PENALTY
+) -> tuple[Array, Params]:
+    """Return the objective and its gradient, from one pass over X.
+
+    `dw = X (c ⊙ dZ)ᵀ / Σ cᵢ + l2·f ⊙ w` and `db = Σ cᵢ dZᵢ / Σ cᵢ` with `dZ = A − Y`.
+
+    Args:
+        params, batch, penalty: as for `loss`.
+
+    Returns:
+        The loss `()`, and `Params(dw, db)` of the shapes and dtypes of params.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> value, grad = value_and_grad(Params(jnp.zeros(1), jnp.array(0.0)), batch)
+    >>> f"{grad.w[0]:.4f} {grad.b:.4f}"
+    '-0.6667 -0.1667'
+
+    """
+    check_shapes(params, batch, penalty)
+    params = _arrays(params)
+    value, grad = _data_value_and_grad(params, batch)
+    pull = _l2(params, penalty) * params.w
+    ridge = (pull * params.w).sum() / 2
+    return value + ridge.astype(value.dtype), Params(grad.w + pull, grad.b)
+
+
+def gradient(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
+    """Return the gradient of the objective, `Params(dw, db)`: see `value_and_grad`.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> gradient(init := Params(jnp.ones(1), jnp.array(0.0)), batch, Penalty(l2=2.0)).w.shape
+    (1,)
+    """
+    return value_and_grad(params, batch, penalty)[1]
+
+
+def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
+    """Return the Hessian of the objective times v, from one pass over X.
+
+    `X (c ⊙ s·(v_wᵀX + v_b))ᵀ / Σ cᵢ + l2·f ⊙ v_w`, where s is the curvature of the loss.
+
+    Args:
+        params, batch, penalty: as for `loss`.
+        v: the direction, of the shapes of params.
+
+    Returns:
+        `Params` of the shapes and dtypes of params.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> zero, one = Params(jnp.zeros(1), jnp.array(0.0)), Params(jnp.ones(1), jnp.array(0.0))
+    >>> f"{hvp(zero, one, batch).w[0]:.4f}"
+    '1.1667'
+
+    """
+    check_shapes(params, batch, penalty)
+    params, v = _arrays(params), _arrays(v)
+    for name, a, b in zip(Params._fields, v, params, strict=True):
+        if a.shape != b.shape:
+            raise ValueError(f"v.{name} has shape {a.shape}, params.{name} has {b.shape}.")
+    Hv = _mean_hvp(params, v, batch)
+    return Params(Hv.w + _l2(params, penalty) * v.w, Hv.b)
+
+
+def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
+    """Return the Hessian of the objective, in blocks as `jax.hessian` arranges them.
+
+    `H_ww = X diag(c ⊙ s) Xᵀ / Σ cᵢ + l2·diag(f)`, `H_wb = X (c ⊙ s)ᵀ / Σ cᵢ`,
+    `H_bb = Σ cᵢsᵢ / Σ cᵢ`; for the softmax one such block for each pair of classes.
+
+    Args:
+        params, batch, penalty: as for `loss`.
+
+    Returns:
+        `Params(w=Params(w=H_ww, b=H_wb), b=Params(w=H_bw, b=H_bb))` of shapes `(n, n)`,
+        `(n,)`, `(n,)`, `()`; or `(n, K, n, K)`, `(n, K, K)`, `(K, n, K)`, `(K, K)`.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> H = hessian(Params(jnp.zeros(1), jnp.array(0.0)), batch)
+    >>> f"{H.w.w[0, 0]:.4f} {H.w.b[0]:.4f} {H.b.b:.4f}"
+    '1.1667 0.5000 0.2500'
+
+    """
+    check_shapes(params, batch, penalty)
+    params = _arrays(params)
+    n, classes = batch.n_features, logit_shape(batch.n_classes)
+    params_, dtype = _working(params, batch)
+    values = (n + 1) * math.prod(classes) + batch.n_classes**2
+    *blocks, total = sum_over_tiles(
+        lambda tile: _hessian_sums(params_, tile, dtype), batch, values=values
+    )
+    ww, wb, bb = (block / total for block in blocks)
+    if not classes:
+        ww, wb, bb = ww[:, 0, :, 0], wb[:, 0, 0], bb[0, 0]
+    pull = jnp.broadcast_to(_l2(params, penalty), params.w.shape).reshape(-1)
+    ww = ww + jnp.diag(pull).reshape(ww.shape)
+    bw = jnp.moveaxis(wb, -1, 0) if classes else wb
+    return Params(Params(ww, wb), Params(bw, bb))

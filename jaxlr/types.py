@@ -1,0 +1,258 @@
+"""The pytrees of jaxlr: parameters, examples, penalty, solution and its status."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array: TypeAlias = Any
+"""An array, a tracer, or what JAX takes for one."""
+
+Take: TypeAlias = Callable[[Array], Array]
+"""Picks some of the examples, which lie along the last axis of the array it is given."""
+
+
+class Params(NamedTuple):
+    """The parameters of one lane: `Z = wᵀX + b`.
+
+    Args:
+        w: weights of the features: `(n,)`, or `(n, K)` for the softmax over K classes.
+        b: intercept: `()`, or `(K,)`.
+
+    """
+
+    w: Array
+    b: Array
+
+
+def init_params(n_features: int, n_classes: int = 2, dtype: Any = None) -> Params:
+    """Return parameters that are all zero.
+
+    Args:
+        n_features: n, the number of rows of X.
+        n_classes: 2 for the sigmoid; K > 2 for the softmax over K classes.
+        dtype: of the parameters; JAX's default float when None.
+
+    Returns:
+        `Params` of shapes `(n,)` and `()`, or `(n, K)` and `(K,)`.
+
+    >>> init_params(3, n_classes=4).w.shape
+    (3, 4)
+
+    """
+    classes = logit_shape(n_classes)
+    return Params(jnp.zeros((n_features, *classes), dtype), jnp.zeros(classes, dtype))
+
+
+def logit_shape(n_classes: int) -> tuple[int, ...]:
+    """Return the shape of one example's logits: `()` for two classes, `(K,)` for more."""
+    return () if n_classes == 2 else (n_classes,)
+
+
+class Penalty(NamedTuple):
+    """The penalty `½·l2·Σⱼ factorsⱼ·‖wⱼ‖²`; the intercept is never penalised.
+
+    Args:
+        l2: strength, `()`. With scikit-learn's C: `l2 = 1/(C·Σ weights)`.
+        factors: None, or `(n,)`: a factor for each feature; 0 leaves a feature unpenalised.
+
+    """
+
+    l2: Array = 0.0
+    factors: Array | None = None
+
+
+@runtime_checkable
+class LazyWeights(Protocol):
+    """Example weights that are computed a tile at a time, from something smaller than floats.
+
+    Any pytree with this method can stand where an array of weights can. Its arrays that have
+    an entry for each example are read through `take` only.
+    """
+
+    def select(self, take: Take) -> Array:
+        """Return the weights of the examples that `take` picks."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """The examples: an example is a column of X.
+
+    Nothing is checked here, so that batches can be built inside jit. `Batch.from_rows` and
+    `Batch.from_columns` check their input and say what is wrong with it.
+
+    Args:
+        X: features, `(n, m)`: n features of m examples.
+        y: labels. `n_classes=2`: `(m,)`, 0/1 or the probability of class 1. More classes:
+            `(m,)` integers 0…K−1, or `(K, m)` probabilities whose columns sum to one.
+        weights: None, `(m,)`, or `LazyWeights`. Weight 2 is a repeated example.
+        offset: None, or a term added to the logits: `(m,)`, or `(K, m)`.
+        n_classes: static; 2 is the sigmoid, K > 2 the softmax.
+
+    >>> batch = Batch(jnp.ones((3, 5)), jnp.array([0, 1, 1, 0, 1]))
+    >>> batch.n_features, batch.m_examples, batch.n_classes
+    (3, 5, 2)
+
+    """
+
+    X: Array
+    y: Array
+    weights: Array | LazyWeights | None = None
+    offset: Array | None = None
+    n_classes: int = dataclasses.field(default=2, metadata={"static": True})
+
+    @property
+    def n_features(self) -> int:
+        """The number of features, n."""
+        return self.X.shape[0]
+
+    @property
+    def m_examples(self) -> int:
+        """The number of examples, m."""
+        return self.X.shape[1]
+
+    def select(self, take: Take) -> Batch:
+        """Return the batch of the examples that `take` picks, its weights as an array."""
+        weights = self.weights
+        if weights is not None:
+            weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
+        offset = None if self.offset is None else take(self.offset)
+        return Batch(take(self.X), take(self.y), weights, offset, self.n_classes)
+
+    @classmethod
+    def from_rows(cls, X: Any, y: Any, **options: Any) -> Batch:
+        """Return a checked batch from rows, `(m, n)`: see `jaxlr.data.from_rows`."""
+        from jaxlr import data  # the door stands above this room: imported when it is used
+
+        return data.from_rows(X, y, **options)
+
+    @classmethod
+    def from_columns(cls, X: Any, y: Any, **options: Any) -> Batch:
+        """Return a checked batch from columns, `(n, m)`: see `jaxlr.data.from_columns`."""
+        from jaxlr import data
+
+        return data.from_columns(X, y, **options)
+
+
+def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -> None:
+    """Raise ValueError when the shapes of one lane do not fit each other.
+
+    Shapes are known while a function is traced, so this works inside jit and vmap.
+
+    >>> batch = Batch(jnp.ones((5, 3)), jnp.zeros(5))
+    >>> check_shapes(init_params(3), batch)
+    Traceback (most recent call last):
+    ...
+    ValueError: y has shape (5,) where (3,) is due: X of shape (5, 3) has 3 examples, its columns.
+    For X with examples as rows use Batch.from_rows.
+    """
+    if jnp.ndim(batch.X) != 2:
+        raise ValueError(f"X has shape {jnp.shape(batch.X)} where (n_features, m_examples) is due.")
+    n, m = batch.X.shape
+    classes = logit_shape(batch.n_classes)
+    labels = [(m,), (*classes, m)]
+    if jnp.shape(batch.y) not in labels:
+        rows = jnp.shape(batch.y)[-1:] == (n,)
+        raise ValueError(
+            f"y has shape {jnp.shape(batch.y)} where {' or '.join(map(str, dict.fromkeys(labels)))}"
+            f" is due: X of shape {(n, m)} has {m} examples, its columns."
+            + " For X with examples as rows use Batch.from_rows."
+            * rows
+        )
+    due = {"w": (jnp.shape(params.w), (n, *classes)), "b": (jnp.shape(params.b), classes)}
+    if batch.weights is not None and not isinstance(batch.weights, LazyWeights):
+        due["weights"] = (jnp.shape(batch.weights), (m,))
+    if batch.offset is not None:
+        due["offset"] = (jnp.shape(batch.offset), (*classes, m))
+    if penalty is not None:
+        due["penalty.l2"] = (jnp.shape(penalty.l2), ())
+        if penalty.factors is not None:
+            due["penalty.factors"] = (jnp.shape(penalty.factors), (n,))
+    for name, (shape, expected) in due.items():
+        if shape != expected:
+            raise ValueError(
+                f"{name} has shape {shape} where {expected} is due: X has shape {(n, m)} and "
+                f"n_classes is {batch.n_classes}."
+            )
+
+
+class Status(enum.IntEnum):
+    """How a fit ended. In a `Solution` it is an integer array, so that lanes stack."""
+
+    CONVERGED = 0
+    PRECISION_REACHED = 1
+    OUT_OF_PASSES = 2
+    NO_FINITE_OPTIMUM = 3
+    NOT_FINITE = 4
+
+    @property
+    def ok(self) -> bool:
+        """Whether the parameters are an optimum, to the tolerance or to the dtype's precision."""
+        return self <= Status.PRECISION_REACHED
+
+    @property
+    def message(self) -> str:
+        """What the status means, in a sentence."""
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Status.CONVERGED: "the tolerance was met",
+    Status.PRECISION_REACHED: "the precision of the dtype was reached before the tolerance",
+    Status.OUT_OF_PASSES: "max_passes was reached before the tolerance",
+    Status.NO_FINITE_OPTIMUM: "there is no finite optimum: the classes can be separated without "
+    "penalty, or a class has no examples",
+    Status.NOT_FINITE: "the loss or its gradient is NaN or infinite at the start",
+}
+
+
+class FitError(RuntimeError):
+    """Raised on the host by `Solution.raise_if_failed`."""
+
+
+class Solution(NamedTuple):
+    """What a fit returns: a pytree whose leaves are arrays, so that lanes stack.
+
+    Args:
+        params: the parameters found.
+        loss: the objective there, `()`.
+        gradient_norm: Euclidean norm of the objective's gradient there, `()`.
+        suboptimality: upper bound on `loss − optimum`, `()`; infinite where none is known.
+        num_passes: passes over X that were spent, `()` int32.
+        status: a `Status` code, `()` int32.
+
+    """
+
+    params: Params
+    loss: Array
+    gradient_norm: Array
+    suboptimality: Array
+    num_passes: Array
+    status: Array
+
+    def raise_if_failed(self) -> Solution:
+        """Return the solution, or raise `FitError` naming the lanes that are not an optimum.
+
+        Reads the status on the host: not for use inside jit.
+
+        """
+        status = np.asarray(self.status)
+        failed = np.argwhere(status > Status.PRECISION_REACHED)
+        if not len(failed):
+            return self
+        first = Status(int(status[tuple(failed[0])]))
+        if status.ndim == 0:
+            raise FitError(f"The fit failed: {first.message} (status {int(first)}).")
+        lane = ", ".join(map(str, failed[0]))
+        raise FitError(
+            f"{len(failed)} of {status.size} lanes failed; the first is lane {lane}: "
+            f"{first.message} (status {int(first)})."
+        )

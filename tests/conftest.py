@@ -1,0 +1,20 @@
+"""What every test runs under: no silent rank promotion, both dtypes."""
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Each dtype in turn; x64 is on for the test only when it needs it."""
+    with jax.enable_x64(request.param == "float64" or jax.config.read("jax_enable_x64")):
+        yield request.param
+
+
+@pytest.fixture
+def x64():
+    """Turn x64 on for one test."""
+    with jax.enable_x64(True):
+        yield
