@@ -1,33 +1,46 @@
 """Logistic regression as pure, jitted JAX functions with hand-derived gradients."""
 
-from jaxlr.objective import (
-    gradient,
-    hessian,
-    hvp,
-    logits,
-    loss,
-    predict,
-    predict_proba,
-    value_and_grad,
-)
+from jaxlr.certificate import Certificate, certify
+from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.descent import Descent, gradient_descent, minibatch_descent
+from jaxlr.fit import fit
+from jaxlr.linear import logits, predict, predict_proba
+from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
+from jaxlr.resampling import FoldWeights, stratified_folds
+from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "Certificate",
+    "CrossValidation",
+    "Curvature",
+    "Descent",
     "FitError",
+    "FoldWeights",
     "Params",
     "Penalty",
+    "Scores",
     "Solution",
     "Status",
+    "certify",
+    "cross_validate",
+    "fit",
     "gradient",
+    "gradient_descent",
     "hessian",
     "hvp",
     "init_params",
     "logits",
     "loss",
+    "make_curvature",
+    "minibatch_descent",
     "predict",
     "predict_proba",
+    "score",
+    "stratified_folds",
+    "sweep",
     "value_and_grad",
 ]

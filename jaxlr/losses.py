@@ -30,7 +30,6 @@ class PointwiseLoss(NamedTuple):
         curvature_product: `(z, u) → s·u`, the second derivative times u.
         curvature: `z → s` as a matrix for each example: `(K, K, m)`, with K = 1 for the binary.
         probability: `z → a`.
-
     """
 
     value_and_residual: Callable[[Array, Array], tuple[Array, Array]]
@@ -67,7 +66,6 @@ def binary_value_and_residual(z: Array, y: Array) -> tuple[Array, Array]:
     >>> loss, residual = binary_value_and_residual(jnp.float32(20.0), jnp.float32(1.0))
     >>> f"{loss:.3e} {residual:.3e}"
     '2.061e-09 -2.061e-09'
-
     """
     e, unlikely, positive = _split(z)
     against = jnp.where(positive, 1 - y, y)
@@ -156,7 +154,6 @@ def softmax_value_and_residual(z: Array, y: Array) -> tuple[Array, Array]:
     ... )
     >>> f"{loss[0]:.3e} {residual[0, 0]:.3e}"
     '4.122e-09 -4.122e-09'
-
     """
     p = _softmax(z)
     loss = jnp.log1p(p.rest) + _times(y, p.distance).sum(axis=0)
@@ -209,6 +206,16 @@ def softmax_probability(z: Array) -> Array:
     return _softmax(z).a
 
 
+def softmax_log_probability(z: Array) -> Array:
+    """Return `log softmax(z)` over the first axis: not −0 where a probability rounds to one.
+
+    >>> f"{softmax_log_probability(jnp.array([[20.0], [0.0]]))[0, 0]:.3e}"
+    '-2.061e-09'
+    """
+    p = _softmax(z)
+    return -(jnp.log1p(p.rest)[None] + p.distance)
+
+
 # --- Which of the two ---------------------------------------------------------------------------
 
 BINARY = PointwiseLoss(
@@ -240,7 +247,6 @@ def label_probabilities(y: Array, n_classes: int, dtype) -> Array:
 
     >>> label_probabilities(jnp.array([2, 0]), 3, float).tolist()
     [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
-
     """
     if n_classes == 2 or y.ndim == 2:
         return y.astype(dtype)

@@ -6,10 +6,9 @@
     db       Σ cᵢ dZᵢ / Σ cᵢ
     H·v      X (c ⊙ s·(vᵀX + v_b))ᵀ / Σ cᵢ + l2·f ⊙ v     s: the curvature, a(1−a) or diag(a)−aaᵀ
 
-This is the only room that multiplies by X. Loss and gradient come out of one pass over X, a
-tile of examples at a time: the logits exist for one tile only, so that memory does not grow
-with examples × lanes. Sums over the tiles are compensated, so that rounding does not grow
-with the number of examples.
+Loss and gradient come out of one pass over X, a tile of examples at a time: the logits exist
+for one tile only, so that memory does not grow with examples × lanes. Sums over the tiles are
+compensated, so that rounding does not grow with the number of examples.
 
 Derivatives of these functions are given by rules, not left to autodiff. With respect to the
 parameters, `jax.grad` of the loss is the one-pass gradient, and the derivative of the gradient
@@ -29,120 +28,41 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlr.losses import label_probabilities, pointwise_loss
+from jaxlr.linear import feature_sums, logits
+from jaxlr.losses import pointwise_loss
 from jaxlr.rules import dense, is_fixed, jvp_of_perturbed
-from jaxlr.tiles import sum_over_tiles
+from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, logit_shape
 
 NO_PENALTY = Penalty()
 
-# Full float32 products on every device: TPUs and GPUs would else round the inputs of a float32
-# product to fewer bits, and a certificate would mean nothing.
-_PRECISION = lax.Precision.HIGHEST
-
-# --- The model ----------------------------------------------------------------------------------
-
-
-def _product(w: Array, X: Array) -> Array:
-    """`wᵀX`: (m,) or (K, m)."""
-    return jnp.tensordot(w, X, axes=(0, 0), precision=_PRECISION)
-
-
-def _product_transposed(X: Array, r: Array) -> Array:
-    """`X rᵀ`: (n,) or (n, K); in general both are summed over their last axes."""
-    return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)
-
-
-def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
-    """Return the logits `Z = wᵀX + b`.
-
-    Args:
-        params: `w` `(n,)` and `b` `()`; or `(n, K)` and `(K,)`.
-        X: `(n, m)`: an example is a column.
-        offset: None, or added to the logits.
-
-    Returns:
-        `(m,)`, or `(K, m)`.
-
-    >>> logits(Params(jnp.array([1.0, 2.0]), jnp.array(0.5)), jnp.eye(2)).tolist()
-    [1.5, 2.5]
-
-    """
-    # b is one number a class; its new last axis of length one is stretched along the examples.
-    Z = _product(params.w, X) + jnp.asarray(params.b)[..., None]
-    return Z if offset is None else Z + offset
-
-
-def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Array:
-    """Return `σ(Z)`, the probability of class 1, `(m,)`; or `softmax(Z)`, `(K, m)`.
-
-    >>> predict_proba(Params(jnp.zeros(2), jnp.array(0.0)), jnp.eye(2)).tolist()
-    [0.5, 0.5]
-    """
-    Z = logits(params, X, offset)
-    return pointwise_loss(2 if Z.ndim == 1 else Z.shape[0]).probability(Z)
-
-
-def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
-    """Return the most likely class of each example: `(m,)` integers.
-
-    >>> predict(Params(jnp.array([1.0, -1.0]), jnp.array(0.0)), jnp.eye(2)).tolist()
-    [1, 0]
-    """
-    Z = logits(params, X, offset)
-    return (Z > 0).astype(jnp.int32) if Z.ndim == 1 else Z.argmax(axis=0).astype(jnp.int32)
-
-
 # --- Weighted means over the examples, and their derivatives by hand ----------------------------
-
-
-def _working(params: Params, batch: Batch) -> tuple[Params, Any]:
-    """Return params in the dtype of the arithmetic, and that dtype: at least float32."""
-    dtype = jnp.result_type(params.w, params.b, batch.X, jnp.float32)
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype), params), dtype
-
-
-def _weighted(weights: Array | None, a: Array) -> Array:
-    return a if weights is None else weights.reshape(*[1] * (a.ndim - 1), -1) * a
-
-
-def _total_weight(tile: Batch, dtype) -> Array:
-    return jnp.asarray(tile.m_examples if tile.weights is None else jnp.sum(tile.weights), dtype)
-
-
-def _cast(tile: Batch, dtype) -> Batch:
-    """The tile with its labels as probabilities and everything in the working dtype."""
-    y = label_probabilities(tile.y, tile.n_classes, dtype)
-    X, weights, offset = jax.tree.map(
-        lambda a: a.astype(dtype), (tile.X, tile.weights, tile.offset)
-    )
-    return Batch(X, y, weights, offset, tile.n_classes)
 
 
 def _loss_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array]:
     """Return `Σ cᵢℓᵢ` and `Σ cᵢ`."""
-    tile = _cast(tile, dtype)
+    tile = cast(tile, dtype)
     Z = logits(params, tile.X, tile.offset)
     value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
-    return _weighted(tile.weights, value).sum(), _total_weight(tile, dtype)
+    return weighted(tile.weights, value).sum(), total_weight(tile, dtype)
 
 
 def _gradient_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Params, Array]:
     """Return `Σ cᵢℓᵢ`, its gradient, and `Σ cᵢ`: the lecture's lines, before the division."""
-    tile = _cast(tile, dtype)
+    tile = cast(tile, dtype)
     Z = logits(params, tile.X, tile.offset)
     value, dZ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
-    value, dZ = _weighted(tile.weights, value), _weighted(tile.weights, dZ)
-    grad = Params(_product_transposed(tile.X, dZ), dZ.sum(axis=-1))
-    return value.sum(), grad, _total_weight(tile, dtype)
+    value, dZ = weighted(tile.weights, value), weighted(tile.weights, dZ)
+    grad = Params(feature_sums(tile.X, dZ), dZ.sum(axis=-1))
+    return value.sum(), grad, total_weight(tile, dtype)
 
 
 def _curvature_sums(params: Params, v: Params, tile: Batch, dtype) -> tuple[Params, Array]:
     """Return the Hessian of `Σ cᵢℓᵢ` times v, and `Σ cᵢ`."""
-    tile = _cast(tile, dtype)
+    tile = cast(tile, dtype)
     Z, U = logits(params, tile.X, tile.offset), logits(v, tile.X)
-    sU = _weighted(tile.weights, pointwise_loss(tile.n_classes).curvature_product(Z, U))
-    return Params(_product_transposed(tile.X, sU), sU.sum(axis=-1)), _total_weight(tile, dtype)
+    sU = weighted(tile.weights, pointwise_loss(tile.n_classes).curvature_product(Z, U))
+    return Params(feature_sums(tile.X, sU), sU.sum(axis=-1)), total_weight(tile, dtype)
 
 
 def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Array, Array]:
@@ -150,31 +70,31 @@ def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Arr
 
     Block (k, l) of K × K classes is `X diag(c ⊙ s_kl) Xᵀ`; two classes are K = 1.
     """
-    tile = _cast(tile, dtype)
+    tile = cast(tile, dtype)
     Z = logits(params, tile.X, tile.offset)
-    S = _weighted(tile.weights, pointwise_loss(tile.n_classes).curvature(Z))  # (K, K, t)
+    S = weighted(tile.weights, pointwise_loss(tile.n_classes).curvature(Z))  # (K, K, t)
 
     def row(S_k):  # one k at a time, to hold n·K·t values instead of n·K²·t
-        return _product_transposed(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
+        return feature_sums(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
 
     ww = jnp.moveaxis(lax.map(row, S), (0, 1, 2, 3), (1, 0, 3, 2))
-    return ww, _product_transposed(tile.X, S), S.sum(axis=-1), _total_weight(tile, dtype)
+    return ww, feature_sums(tile.X, S), S.sum(axis=-1), total_weight(tile, dtype)
 
 
 def _mean_value_and_grad(params, batch, sums=sum_over_tiles):
-    params_, dtype = _working(params, batch)
+    params_, dtype = working(params, batch)
     value, grad, total = sums(lambda tile: _gradient_sums(params_, tile, dtype), batch)
     return value / total, jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grad, params)
 
 
 def _mean_loss(params, batch, sums=sum_over_tiles):
-    params_, dtype = _working(params, batch)
+    params_, dtype = working(params, batch)
     value, total = sums(lambda tile: _loss_sums(params_, tile, dtype), batch)
     return value / total
 
 
 def _mean_hvp(params, v, batch):
-    params_, dtype = _working(params, batch)
+    params_, dtype = working(params, batch)
     v_ = jax.tree.map(lambda a: jnp.asarray(a, dtype), v)
     Hv, total = sum_over_tiles(lambda tile: _curvature_sums(params_, v_, tile, dtype), batch)
     return jax.tree.map(lambda g, p: (g / total).astype(p.dtype), Hv, params)
@@ -239,6 +159,7 @@ def _arrays(params: Params) -> Params:
     return Params(*map(jnp.asarray, params))
 
 
+@jax.jit
 def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     """Return the objective `Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²`.
 
@@ -261,7 +182,6 @@ def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     '0.693147'
     >>> jax.grad(loss)(params, batch).w.tolist() == gradient(params, batch).w.tolist()
     True
-
     """
     check_shapes(params, batch, penalty)
     params = _arrays(params)
@@ -270,6 +190,7 @@ def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     return value + ridge.astype(value.dtype)
 
 
+@jax.jit
 def value_and_grad(
     params: Params, batch: Batch, penalty: Penalty = NO_PENALTY
 ) -> tuple[Array, Params]:
@@ -287,7 +208,6 @@ def value_and_grad(
     >>> value, grad = value_and_grad(Params(jnp.zeros(1), jnp.array(0.0)), batch)
     >>> f"{grad.w[0]:.4f} {grad.b:.4f}"
     '-0.6667 -0.1667'
-
     """
     check_shapes(params, batch, penalty)
     params = _arrays(params)
@@ -297,6 +217,7 @@ def value_and_grad(
     return value + ridge.astype(value.dtype), Params(grad.w + pull, grad.b)
 
 
+@jax.jit
 def gradient(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the gradient of the objective, `Params(dw, db)`: see `value_and_grad`.
 
@@ -307,6 +228,7 @@ def gradient(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Par
     return value_and_grad(params, batch, penalty)[1]
 
 
+@jax.jit
 def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the Hessian of the objective times v, from one pass over X.
 
@@ -323,7 +245,6 @@ def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) 
     >>> zero, one = Params(jnp.zeros(1), jnp.array(0.0)), Params(jnp.ones(1), jnp.array(0.0))
     >>> f"{hvp(zero, one, batch).w[0]:.4f}"
     '1.1667'
-
     """
     check_shapes(params, batch, penalty)
     params, v = _arrays(params), _arrays(v)
@@ -334,6 +255,7 @@ def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) 
     return Params(Hv.w + _l2(params, penalty) * v.w, Hv.b)
 
 
+@jax.jit
 def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the Hessian of the objective, in blocks as `jax.hessian` arranges them.
 
@@ -351,12 +273,11 @@ def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Para
     >>> H = hessian(Params(jnp.zeros(1), jnp.array(0.0)), batch)
     >>> f"{H.w.w[0, 0]:.4f} {H.w.b[0]:.4f} {H.b.b:.4f}"
     '1.1667 0.5000 0.2500'
-
     """
     check_shapes(params, batch, penalty)
     params = _arrays(params)
     n, classes = batch.n_features, logit_shape(batch.n_classes)
-    params_, dtype = _working(params, batch)
+    params_, dtype = working(params, batch)
     values = (n + 1) * math.prod(classes) + batch.n_classes**2
     *blocks, total = sum_over_tiles(
         lambda tile: _hessian_sums(params_, tile, dtype), batch, values=values

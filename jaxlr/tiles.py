@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlr.types import Batch
+from jaxlr.losses import label_probabilities
+from jaxlr.types import Array, Batch, Params
 
 # A tile of X of 4 MiB stays in the cache between its two products. Timed for 1 and for 64
 # lanes: tiles of half or of twice this size are slower for both, so that the number of lanes
@@ -29,7 +30,6 @@ def tile_size(values: int, itemsize: int) -> int:
 
     >>> tile_size(130, 4)
     8192
-
     """
     fewest, most = _TILE_EXAMPLES
     examples = 2 ** round(math.log2(_TILE_BYTES / (values * itemsize)))
@@ -70,7 +70,6 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
     >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
     >>> float(sum_over_tiles(lambda tile: tile.y.sum(), batch))
     40001.0
-
     """
     m = batch.m_examples
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
@@ -92,3 +91,31 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
     if m % size:
         total = compensated_add(total, fun(tile(m - m % size, m % size)))
     return jax.tree.map(jnp.add, *total)
+
+
+# --- What a function of a tile begins with ------------------------------------------------------
+
+
+def working(params: Params, batch: Batch) -> tuple[Params, Any]:
+    """Return params in the dtype of the arithmetic, and that dtype: at least float32."""
+    dtype = jnp.result_type(params.w, params.b, batch.X, jnp.float32)
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), params), dtype
+
+
+def cast(tile: Batch, dtype) -> Batch:
+    """The tile with its labels as probabilities and everything in the working dtype."""
+    y = label_probabilities(tile.y, tile.n_classes, dtype)
+    X, weights, offset = jax.tree.map(
+        lambda a: a.astype(dtype), (tile.X, tile.weights, tile.offset)
+    )
+    return Batch(X, y, weights, offset, tile.n_classes)
+
+
+def weighted(weights: Array | None, a: Array) -> Array:
+    """Return `cᵢaᵢ`; a has the examples on its last axis."""
+    return a if weights is None else weights.reshape(*[1] * (a.ndim - 1), -1) * a
+
+
+def total_weight(tile: Batch, dtype) -> Array:
+    """Return `Σ cᵢ` of a tile."""
+    return jnp.asarray(tile.m_examples if tile.weights is None else jnp.sum(tile.weights), dtype)

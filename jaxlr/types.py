@@ -24,7 +24,6 @@ class Params(NamedTuple):
     Args:
         w: weights of the features: `(n,)`, or `(n, K)` for the softmax over K classes.
         b: intercept: `()`, or `(K,)`.
-
     """
 
     w: Array
@@ -44,7 +43,6 @@ def init_params(n_features: int, n_classes: int = 2, dtype: Any = None) -> Param
 
     >>> init_params(3, n_classes=4).w.shape
     (3, 4)
-
     """
     classes = logit_shape(n_classes)
     return Params(jnp.zeros((n_features, *classes), dtype), jnp.zeros(classes, dtype))
@@ -61,7 +59,6 @@ class Penalty(NamedTuple):
     Args:
         l2: strength, `()`. With scikit-learn's C: `l2 = 1/(C·Σ weights)`.
         factors: None, or `(n,)`: a factor for each feature; 0 leaves a feature unpenalised.
-
     """
 
     l2: Array = 0.0
@@ -100,7 +97,6 @@ class Batch:
     >>> batch = Batch(jnp.ones((3, 5)), jnp.array([0, 1, 1, 0, 1]))
     >>> batch.n_features, batch.m_examples, batch.n_classes
     (3, 5, 2)
-
     """
 
     X: Array
@@ -228,7 +224,6 @@ class Solution(NamedTuple):
         suboptimality: upper bound on `loss − optimum`, `()`; infinite where none is known.
         num_passes: passes over X that were spent, `()` int32.
         status: a `Status` code, `()` int32.
-
     """
 
     params: Params
@@ -242,7 +237,6 @@ class Solution(NamedTuple):
         """Return the solution, or raise `FitError` naming the lanes that are not an optimum.
 
         Reads the status on the host: not for use inside jit.
-
         """
         status = np.asarray(self.status)
         failed = np.argwhere(status > Status.PRECISION_REACHED)

@@ -1,0 +1,140 @@
+"""An upper bound on how far parameters are from the optimum, from one pass over X.
+
+The objective is `F(w, b) = Σ cᵢ(lse(zᵢ) − yᵢᵀzᵢ)/S + ½·l2·Σⱼ fⱼ‖wⱼ‖²` with `S = Σ cᵢ` and
+`lse` the log of the sum of exponentials. For any distribution p over the classes
+`lse(z) ≥ pᵀz + entropy(p)`, with equality at `p = softmax(z)`. Put distributions p'ᵢ there. What
+remains is linear in b, and bounded from below only if
+
+    Σ cᵢp'ᵢ = Σ cᵢyᵢ,                                                              (1)
+
+and quadratic in w, with a minimum in closed form. So any p' with (1) gives a number D(p') that
+no value of F is below, and `F(w, b) − D(p')` bounds the suboptimality of (w, b). Written out,
+everything that nearly cancels is gone, and two terms that are not negative remain:
+
+    F(w, b) − D(p') = Σ cᵢ KL(p'ᵢ ‖ pᵢ)/S + Σⱼ ‖Gⱼ‖²/(2·l2·fⱼ)
+    G = X (c ⊙ (P' − Y))ᵀ/S + l2·f ⊙ w,    pᵢ = softmax(zᵢ).
+
+For p' mix one distribution q into all examples, `p'ᵢ = (1−t)·pᵢ + t·q`. With the weighted means
+p̄ and ȳ, (1) asks for `q = p̄ + (ȳ − p̄)/t`, and `q ≥ 0` for `t ≥ maxₖ (p̄ₖ − ȳₖ)/p̄ₖ`, which is at
+most 1. At an optimum in b, `p̄ = ȳ` and t = 0: p' = p, and G is the gradient.
+
+Binary is K = 2 with the logits (0, z).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlr.linear import feature_sums, logits
+from jaxlr.losses import (
+    softmax_log_probability,
+    softmax_probability,
+    softmax_value_and_residual,
+)
+from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
+from jaxlr.types import Array, Batch, Params, Penalty
+
+
+class Certificate(NamedTuple):
+    """What one pass over X proves about parameters.
+
+    Args:
+        suboptimality: an upper bound on `loss − optimum`, `()`; infinite where none is known.
+        unbounded: whether there is no finite optimum, `()`: a class has no examples, or nothing
+            is penalised and every example is on the side of its label.
+    """
+
+    suboptimality: Array
+    unbounded: Array
+
+
+@jax.jit
+def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Certificate:
+    """Return an upper bound on `loss(params) − optimum`, and whether there is no optimum.
+
+    The bound needs a penalty on every feature. It holds in exact arithmetic: its rounding is
+    relative to itself and to that of the gradient.
+
+    Args:
+        params: the parameters of one lane.
+        batch, penalty: the objective.
+        grad_b: db, the gradient's intercept at params, `()` or `(K,)`.
+
+    Returns:
+        A `Certificate`.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
+    >>> zero = Params(jnp.zeros(1), jnp.array(0.0))
+    >>> bool(certify(zero, batch, Penalty(l2=1.0), jnp.array(-1 / 6)).suboptimality > 0.1)
+    True
+    """
+    params, dtype = working(params, batch)
+    n, K = batch.n_features, batch.n_classes
+    frequencies, t, q = _mixture(batch, grad_b, dtype)
+
+    def sums(tile):
+        tile = cast(tile, dtype)
+        Z, Y = _all_classes(logits(params, tile.X, tile.offset), tile.y)
+        _, residual = softmax_value_and_residual(Z, Y)
+        P = softmax_probability(Z)
+        shift = t * (q[:, None] - P)  # p' − p
+        residual = residual + shift  # p' − y
+        kl = _divergence(P, softmax_log_probability(Z), shift).sum(axis=0)
+        unsure = ~((Y == 1) & (P > 0.5)).any(axis=0)
+        return (
+            feature_sums(tile.X, weighted(tile.weights, residual[1] if K == 2 else residual)),
+            weighted(tile.weights, kl).sum(),
+            weighted(tile.weights, unsure.astype(dtype)).sum(),
+            total_weight(tile, dtype),
+        )
+
+    G, kl, unsure, total = sum_over_tiles(sums, batch, n + 2 * K)
+    factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
+    ridge = jnp.asarray(penalty.l2, dtype) * jnp.asarray(factors, dtype)
+    ridge = ridge.reshape(-1, *[1] * (params.w.ndim - 1))
+    G = G / total + ridge * params.w
+    quadratic = jnp.where(ridge > 0, G**2 / (2 * jnp.where(ridge > 0, ridge, 1)), jnp.inf)
+    quadratic = jnp.where((ridge == 0) & (G == 0), 0, quadratic)
+    separated = (unsure == 0) & (ridge == 0).all()
+    return Certificate(kl / total + quadratic.sum(), (frequencies == 0).any() | separated)
+
+
+def _all_classes(Z: Array, Y: Array) -> tuple[Array, Array]:
+    """Return logits and labels of two classes as those of K = 2, the others unchanged."""
+    if Z.ndim > 1:
+        return Z, Y
+    return jnp.stack([jnp.zeros_like(Z), Z]), jnp.stack([1 - Y, Y])
+
+
+def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:
+    """Return ȳ, t and q: the least mixture with one distribution that gives the class totals."""
+
+    def totals(tile):
+        tile = cast(tile, dtype)
+        return weighted(tile.weights, tile.y).sum(axis=-1), total_weight(tile, dtype)
+
+    y, total = sum_over_tiles(totals, batch)
+    y, excess = y / total, jnp.asarray(grad_b, dtype)  # p̄ − ȳ is the gradient's db
+    if y.ndim == 0:
+        y, excess = jnp.stack([1 - y, y]), jnp.stack([-excess, excess])
+    p = y + excess
+    t = jnp.where(excess > 0, excess / jnp.where(p > 0, p, 1), 0).max()
+    q = jnp.where(t > 0, p - excess / jnp.where(t > 0, t, 1), p)
+    return y, t, jnp.maximum(q, 0)
+
+
+def _divergence(p: Array, log_p: Array, shift: Array) -> Array:
+    """Return `p'·log(p'/p) − (p' − p)` with p' = p + shift: what a class adds to KL(p' ‖ p).
+
+    With u = shift/p it is `p·((1+u)·log(1+u) − u)`; for small u its series, from above.
+    """
+    u = shift / jnp.where(p > 0, p, 1)
+    small = (jnp.abs(u) <= 0.05) & (p > 0)
+    v = jnp.where(small, u, 0)
+    series = p * (v**2 / 2 - v**3 / 6 + v**4 / 12 + jnp.abs(v) ** 5 / 19)
+    mixed = jnp.maximum(p + shift, 0)
+    log_mixed = jnp.log(jnp.where(mixed > 0, mixed, 1))
+    return jnp.where(small, series, jnp.where(mixed > 0, mixed * (log_mixed - log_p), 0) - shift)

@@ -1,0 +1,143 @@
+"""Gradient descent as in the lecture: `lax.fori_loop` around one optax update."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxlr.objective import NO_PENALTY, loss, value_and_grad
+from jaxlr.types import Array, Batch, Params, Penalty
+
+
+class Descent(NamedTuple):
+    """What a descent returns.
+
+    Args:
+        params: the parameters after the last step.
+        losses: the objective before each step, `(num_steps,)`; it costs nothing, since it comes
+            with the gradient. For mini-batches it is the objective of the step's examples.
+    """
+
+    params: Params
+    losses: Array
+
+
+def gradient_descent(
+    params: Params,
+    batch: Batch,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    penalty: Penalty = NO_PENALTY,
+) -> Descent:
+    """Take gradient steps on all examples: `w := w − α·dw`, `b := b − α·db` for `optax.sgd(α)`.
+
+    For many runs, `jax.vmap` over learning rates, penalties or initial parameters; for speed,
+    `jax.jit` the whole. `jax.grad` goes through the loop in both modes.
+
+    Args:
+        params: where to start.
+        batch: the examples.
+        optimizer: any optax transformation.
+        num_steps: a Python integer: the loop's length is part of the compiled program.
+        penalty: `Penalty(l2, factors)`.
+
+    Returns:
+        `Descent(params, losses)`.
+
+    Raises:
+        TypeError: num_steps is not a Python integer.
+
+    >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
+    >>> start = Params(jnp.zeros(1), jnp.array(0.0))
+    >>> def run(learning_rate):
+    ...     return gradient_descent(start, batch, optax.sgd(learning_rate), 100)
+    >>> jax.jit(jax.vmap(run))(jnp.array([0.1, 0.5, 1.0])).losses.shape
+    (3, 100)
+    """
+    return _descend(params, lambda i, memory: (batch, memory), None, optimizer, num_steps, penalty)
+
+
+def minibatch_descent(
+    params: Params,
+    batch: Batch,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    batch_size: int,
+    key: Array,
+    penalty: Penalty = NO_PENALTY,
+) -> Descent:
+    """Take gradient steps on mini-batches, drawn without replacement in each epoch.
+
+    The examples are shuffled anew for each epoch of `m // batch_size` steps; the few that are
+    left over at the end of an epoch sit it out.
+
+    Args:
+        params, batch, optimizer, num_steps, penalty: as for `gradient_descent`.
+        batch_size: examples in a step, from 1 to m.
+        key: a `jax.random.key`; `jax.vmap` over keys for many seeds.
+
+    Returns:
+        `Descent(params, losses)`.
+
+    Raises:
+        ValueError: batch_size is not between 1 and m.
+        TypeError: num_steps is not a Python integer.
+
+    >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
+    >>> start = Params(jnp.zeros(1), jnp.array(0.0))
+    >>> minibatch_descent(start, batch, optax.adam(0.1), 10, 2, jax.random.key(0)).losses.shape
+    (10,)
+    """
+    m = batch.m_examples
+    if not 1 <= batch_size <= m:
+        raise ValueError(f"batch_size is {batch_size}; the batch has {m} examples.")
+    steps_per_epoch = m // batch_size
+
+    def shuffled(epoch):
+        return jax.random.permutation(jax.random.fold_in(key, epoch), m)
+
+    def draw(i, order):
+        epoch, place = i // steps_per_epoch, i % steps_per_epoch
+        order = lax.cond(place == 0, shuffled, lambda _: order, epoch)
+        index = lax.dynamic_slice_in_dim(order, place * batch_size, batch_size)
+        return batch.select(lambda a: jnp.take(a, index, axis=-1, mode="clip")), order
+
+    return _descend(params, draw, jnp.arange(m), optimizer, num_steps, penalty)
+
+
+def _descend(
+    params: Params,
+    draw: Callable[[Array, Any], tuple[Batch, Any]],
+    memory: Any,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    penalty: Penalty,
+) -> Descent:
+    try:
+        num_steps = operator.index(num_steps)
+    except TypeError:
+        raise TypeError(
+            f"num_steps must be a Python integer, not {num_steps!r}: under jit, mark it static."
+        ) from None
+    optimizer = optax.with_extra_args_support(optimizer)
+    params = Params(*map(jnp.asarray, params))
+    dtype = jax.eval_shape(lambda: loss(params, draw(jnp.int32(0), memory)[0], penalty)).dtype
+
+    def step(i, carry):
+        params, state, losses, memory = carry
+        batch, memory = draw(i, memory)
+        value, grad = value_and_grad(params, batch, penalty)
+        updates, state = optimizer.update(
+            grad, state, params, value=value, grad=grad, value_fn=lambda p: loss(p, batch, penalty)
+        )
+        return optax.apply_updates(params, updates), state, losses.at[i].set(value), memory
+
+    start = (params, optimizer.init(params), jnp.zeros(num_steps, dtype), memory)
+    params, _, losses, _ = lax.fori_loop(0, num_steps, step, start)
+    return Descent(Params(*params), losses)

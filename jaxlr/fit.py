@@ -1,0 +1,162 @@
+"""One lane from start to finish: pilot curvature, minimise, certify."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from jaxlr import minimize
+from jaxlr.certificate import certify
+from jaxlr.curvature import Curvature, make_curvature, preconditioner
+from jaxlr.objective import NO_PENALTY, value_and_grad
+from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
+from jaxlr.types import (
+    Array,
+    Batch,
+    Params,
+    Penalty,
+    Solution,
+    Status,
+    check_shapes,
+    init_params,
+)
+
+_PATIENCE = 20  # passes before the curvature is made anew where the search stands
+
+
+def default_tolerance(dtype) -> float:
+    """Return the suboptimality that a fit aims at: 1e-20 in float64, 1e-10 in float32.
+
+    >>> default_tolerance(jnp.float32)
+    1e-10
+    """
+    return 1e-20 if jnp.finfo(dtype).bits == 64 else 1e-10
+
+
+@jax.jit
+def null_model(batch: Batch) -> Params:
+    """Return zero weights and the intercept that fits the class frequencies, `log ȳ`.
+
+    That is the optimum under an infinite penalty when there is no offset. A class without
+    examples counts as half of one.
+
+    >>> batch = Batch(jnp.ones((1, 4)), jnp.array([0, 0, 0, 1]))
+    >>> f"{null_model(batch).b:.4f}"
+    '-1.0986'
+    """
+    dtype = jnp.result_type(batch.X, jnp.float32)
+
+    def totals(tile):
+        tile = cast(tile, dtype)
+        return weighted(tile.weights, tile.y).sum(axis=-1), total_weight(tile, dtype)
+
+    y, total = sum_over_tiles(totals, batch)
+    least = 0.5 / batch.m_examples
+    y = jnp.clip(y / total, least, 1 - least)
+    b = jnp.log(y) - (jnp.log1p(-y) if y.ndim == 0 else jnp.log(y).mean())
+    return init_params(batch.n_features, batch.n_classes, dtype)._replace(b=b)
+
+
+class _State(NamedTuple):
+    search: minimize.Search
+    curvature: Curvature
+    stale: Array  # whether the curvature is to be made anew
+
+
+def fit(
+    batch: Batch,
+    penalty: Penalty = NO_PENALTY,
+    *,
+    init: Params | None = None,
+    curvature: Curvature | None = None,
+    tol: Array | None = None,
+    max_passes: Array | int = 500,
+) -> Solution:
+    """Fit a logistic regression to its optimum.
+
+    Minimises `Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²`. Works under `jax.jit` and `jax.vmap`: over
+    penalties, labels, weights, or anything else.
+
+    Args:
+        batch: the examples.
+        penalty: `Penalty(l2, factors)`.
+        init: where to start; the null model when None.
+        curvature: from `make_curvature`: made of the batch when None. Under vmap, lanes that
+            are given one share it.
+        tol: stop when the estimated suboptimality is at most this; by default 1e-20 in
+            float64 and 1e-10 in float32, or at the precision of the dtype.
+        max_passes: the most passes over X.
+
+    Returns:
+        A `Solution`. Nothing is raised for data: look at `status`, or call
+        `solution.raise_if_failed()`.
+
+    Raises:
+        ValueError: when shapes do not fit each other.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
+    >>> solution = fit(batch, Penalty(l2=0.1)).raise_if_failed()
+    >>> f"{solution.params.w[0]:.3f} {solution.loss:.3f}"
+    '0.637 0.616'
+    """
+    params = init_params(*batch.X.shape[:1], batch.n_classes) if init is None else init
+    check_shapes(params, batch, penalty)
+    return _fit(batch, penalty, init, curvature, tol, max_passes)
+
+
+@jax.jit
+def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
+    params = null_model(batch) if init is None else init
+    dtype = jnp.result_type(batch.X, params.w, params.b, jnp.float32)
+    params = Params(*(jnp.asarray(a, dtype) for a in params))
+    tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
+    max_passes = jnp.asarray(max_passes, jnp.int32)
+    if curvature is None:
+        curvature = make_curvature(params, batch)
+    x, unravel = ravel_pytree(params)
+
+    def objective(x: Array) -> tuple[Array, Array]:
+        value, grad = value_and_grad(unravel(x), batch, penalty)
+        return value, ravel_pytree(grad)[0]
+
+    def refresh(state: _State) -> _State:
+        search = minimize.forget(state.search)
+        search = search._replace(num_passes=search.num_passes + 2)
+        return _State(search, make_curvature(unravel(search.x), batch), jnp.array(False))
+
+    def stage(state: _State) -> _State:
+        # A loop of one turn or none: under vmap it runs only if a lane needs it.
+        state = lax.while_loop(lambda state: state.stale, refresh, state)
+        P = preconditioner(state.curvature, penalty)
+        search = minimize.minimize(
+            objective,
+            lambda g: ravel_pytree(P(unravel(g)))[0],
+            state.search,
+            tol=tol,
+            max_passes=jnp.minimum(state.search.num_passes + _PATIENCE, max_passes),
+        )
+        return _State(search, state.curvature, search.status == minimize.RUNNING)
+
+    def unfinished(state: _State) -> Array:
+        return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)
+
+    start = _State(minimize.start(x), curvature, jnp.array(False))
+    search = lax.while_loop(unfinished, stage, start).search
+    params, grad = unravel(search.x), unravel(search.grad)
+    suboptimality, unbounded = certify(params, batch, penalty, grad.b)
+    status = search.status
+    status = jnp.where(status == minimize.RUNNING, Status.OUT_OF_PASSES, status)
+    finite = status != Status.NOT_FINITE
+    status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, status)
+    return Solution(
+        params,
+        search.value,
+        jnp.linalg.norm(search.grad),
+        jnp.where(finite, suboptimality, jnp.inf),
+        search.num_passes + 1,
+        status.astype(jnp.int32),
+    )

@@ -1,0 +1,72 @@
+"""The linear model: the two products with X, and predictions.
+
+This is the only room that multiplies by X.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlr.losses import pointwise_loss
+from jaxlr.types import Array, Params
+
+# Full float32 products on every device: TPUs and GPUs would else round the inputs of a float32
+# product to fewer bits, and a certificate would mean nothing.
+_PRECISION = lax.Precision.HIGHEST
+
+
+def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return the logits `Z = wᵀX + b`.
+
+    Args:
+        params: `w` `(n,)` and `b` `()`; or `(n, K)` and `(K,)`.
+        X: `(n, m)`: an example is a column.
+        offset: None, or added to the logits.
+
+    Returns:
+        `(m,)`, or `(K, m)`.
+
+    >>> logits(Params(jnp.array([1.0, 2.0]), jnp.array(0.5)), jnp.eye(2)).tolist()
+    [1.5, 2.5]
+    """
+    # b is one number a class; its new last axis of length one is stretched along the examples.
+    Z = jnp.tensordot(params.w, X, axes=(0, 0), precision=_PRECISION)
+    Z = Z + jnp.asarray(params.b)[..., None]
+    return Z if offset is None else Z + offset
+
+
+def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return `σ(Z)`, the probability of class 1, `(m,)`; or `softmax(Z)`, `(K, m)`.
+
+    >>> predict_proba(Params(jnp.zeros(2), jnp.array(0.0)), jnp.eye(2)).tolist()
+    [0.5, 0.5]
+    """
+    Z = logits(params, X, offset)
+    return pointwise_loss(2 if Z.ndim == 1 else Z.shape[0]).probability(Z)
+
+
+def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
+    """Return the most likely class of each example: `(m,)` integers.
+
+    >>> predict(Params(jnp.array([1.0, -1.0]), jnp.array(0.0)), jnp.eye(2)).tolist()
+    [1, 0]
+    """
+    Z = logits(params, X, offset)
+    return (Z > 0).astype(jnp.int32) if Z.ndim == 1 else Z.argmax(axis=0).astype(jnp.int32)
+
+
+def feature_sums(X: Array, r: Array) -> Array:
+    """Return `X rᵀ`, sums over the examples for each feature.
+
+    Args:
+        X: `(n, m)`; axes may stand between.
+        r: `(m,)`, or `(K, m)`: numbers for each example, such as the residual.
+
+    Returns:
+        `(n,)`, or `(n, K)`.
+
+    >>> feature_sums(jnp.array([[1.0, 2.0, 3.0]]), jnp.ones(3)).tolist()
+    [6.0]
+    """
+    return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)

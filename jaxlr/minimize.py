@@ -1,0 +1,197 @@
+"""A quasi-Newton loop for smooth convex functions: one evaluation an iteration.
+
+It knows a value-and-gradient function and a preconditioner P, near the inverse Hessian, and
+nothing else. The direction is L-BFGS's (Nocedal & Wright, Numerical Optimization, 2nd ed.,
+algorithm 7.4) with P as its initial matrix.
+
+There is no inner line search: an iteration evaluates one point and either accepts it or
+shortens the step. Along a direction d a convex function falls as long as its slope is not
+positive, so that `g₁·d ≤ 0` is enough to accept x₁, and unlike a comparison of two values it
+is not lost in rounding. Where the decrease to be expected is below the rounding of the value,
+a point is accepted if its gradient is smaller in the norm of P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlr.types import Array, Status
+
+RUNNING = -1  # the status of a search that has not ended
+_MEMORY = 8  # pairs (s, y) that are kept
+_ARMIJO = 1e-4
+_STALLS = 5  # steps below the value's rounding without a gradient of half the norm
+
+
+class Search(NamedTuple):
+    """Where a search stands: a point, what is known there, and the next step to try.
+
+    Args:
+        x: the best point so far, `(d,)`.
+        value, grad: there; the value is infinite before the first evaluation.
+        preconditioned: P·grad.
+        direction, step: the next point is `x + step·direction`.
+        decrement: `½·gᵀHg`, an estimate of `value − optimum`; H is L-BFGS's inverse Hessian.
+        S, Y, rho: differences of points and gradients, newest first, and `1/sᵀy` or 0.
+        scale: of P in H.
+        milestone: `gᵀPg` when it was last halved.
+        stalls: steps below the value's rounding since then.
+        num_passes: evaluations so far.
+        status: `RUNNING` or a `Status`.
+    """
+
+    x: Array
+    value: Array
+    grad: Array
+    preconditioned: Array
+    direction: Array
+    step: Array
+    decrement: Array
+    S: Array
+    Y: Array
+    rho: Array
+    scale: Array
+    milestone: Array
+    stalls: Array
+    num_passes: Array
+    status: Array
+
+
+def start(x: Array) -> Search:
+    """Return a search that has yet to evaluate its first point, x `(d,)`."""
+    dtype, zeros = x.dtype, jnp.zeros_like(x)
+    infinite, pairs = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, x.size), dtype)
+    return Search(
+        x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite, pairs, pairs,
+        jnp.zeros(_MEMORY, dtype), jnp.ones((), dtype), infinite,
+        jnp.int32(0), jnp.int32(0), jnp.int32(RUNNING),
+    )  # fmt: skip
+
+
+def forget(search: Search) -> Search:
+    """Return the search as if it began at its point: for a new preconditioner."""
+    fresh = start(search.x)
+    return fresh._replace(num_passes=search.num_passes, status=search.status)
+
+
+def minimize(
+    value_and_grad: Callable[[Array], tuple[Array, Array]],
+    precondition: Callable[[Array], Array],
+    search: Search,
+    *,
+    tol: Array,
+    max_passes: Array,
+) -> Search:
+    """Continue a search until it ends or has spent `max_passes` evaluations.
+
+    Args:
+        value_and_grad: of a smooth convex function of `(d,)`.
+        precondition: `g → P·g`, symmetric and positive definite.
+        search: from `start`, or where an earlier call stopped.
+        tol: end as converged when `½·gᵀHg`, the estimated suboptimality, is at most this.
+        max_passes: of the whole search, those already spent included.
+
+    Returns:
+        The search; its status is `RUNNING` when it ran out of passes.
+
+    >>> def bowl(x):
+    ...     return ((x - 1) ** 2).sum(), 2 * (x - 1)
+    >>> end = minimize(bowl, lambda g: g, start(jnp.zeros(3)), tol=1e-9, max_passes=20)
+    >>> end.x.tolist(), int(end.status)
+    ([1.0, 1.0, 1.0], 0)
+    """
+    tol = jnp.asarray(tol, search.x.dtype)
+
+    def running(search: Search) -> Array:
+        return (search.status == RUNNING) & (search.num_passes < max_passes)
+
+    def step(search: Search) -> Search:
+        return _step(search, value_and_grad, precondition, tol)
+
+    return lax.while_loop(running, step, search)
+
+
+def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
+    eps = jnp.finfo(search.x.dtype).eps
+    x = search.x + search.step * search.direction
+    value, grad = value_and_grad(x)
+    preconditioned = precondition(grad)
+
+    finite = jnp.isfinite(value) & jnp.isfinite(grad).all() & jnp.isfinite(preconditioned).all()
+    first = ~jnp.isfinite(search.value)
+    slope, new_slope = search.grad @ search.direction, grad @ search.direction
+    norm, new_norm = search.grad @ search.preconditioned, grad @ preconditioned
+    expected = search.step * slope
+    flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
+    downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
+    accepted = finite & (first | jnp.where(flat, new_norm < norm, downhill))
+
+    # Not accepted: to where a straight line through the two slopes has its zero.
+    shorter = jnp.where(finite & (new_slope > 0), slope / (slope - new_slope), 0.1)
+    rejected = search._replace(step=search.step * jnp.clip(shorter, 0.1, 0.5))
+
+    s, y = x - search.x, grad - search.grad
+    curved = ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
+    S, Y, rho = _remember(search, s, y, curved)
+    Py = preconditioned - search.preconditioned
+    scale = jnp.where(curved, _ratio(s @ y, y @ Py), search.scale)
+    direction = -_lbfgs(grad, S, Y, rho, lambda q: scale * precondition(q))
+    moved = search._replace(
+        x=x, value=value, grad=grad, preconditioned=preconditioned, direction=direction,
+        step=jnp.ones_like(search.step), decrement=-(grad @ direction) / 2,
+        S=S, Y=Y, rho=rho, scale=scale,
+    )  # fmt: skip
+
+    new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), moved, rejected)
+    halved = accepted & (new_norm <= search.milestone / 4)
+    stalls = jnp.where(halved, 0, search.stalls + flat)
+    # Written so that NaN is on the failing side of each comparison.
+    status = jnp.where(accepted & (new.decrement <= tol), Status.CONVERGED, RUNNING)
+    lost = (stalls >= _STALLS) | (new.step < eps)
+    status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
+    status = jnp.where(first & ~finite, Status.NOT_FINITE, status)
+    return new._replace(
+        milestone=jnp.where(halved, new_norm, search.milestone),
+        stalls=stalls.astype(jnp.int32),
+        num_passes=search.num_passes + 1,
+        status=status.astype(jnp.int32),
+    )
+
+
+def _remember(search: Search, s: Array, y: Array, curved: Array) -> tuple[Array, Array, Array]:
+    """Put a pair in front of the others, with ρ = 0, which has no effect, if it is not curved."""
+
+    def push(new, old):
+        return jnp.concatenate([new[None], old[:-1]])
+
+    return (
+        push(s, search.S),
+        push(y, search.Y),
+        push(jnp.where(curved, _ratio(1, s @ y), 0), search.rho),
+    )
+
+
+def _ratio(a, b: Array) -> Array:
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+def _lbfgs(g: Array, S: Array, Y: Array, rho: Array, initial: Callable) -> Array:
+    """Return `H·g` by the two-loop recursion; pairs with ρ = 0 change nothing."""
+
+    def newest_first(q, pair):
+        s, y, rho = pair
+        a = rho * (s @ q)
+        return q - a * y, a
+
+    def oldest_first(r, pair):
+        s, y, rho, a = pair
+        return r + s * (a - rho * (y @ r)), None
+
+    q, a = lax.scan(newest_first, g, (S, Y, rho))
+    r, _ = lax.scan(oldest_first, initial(q), (S, Y, rho, a), reverse=True)
+    return r

@@ -1,0 +1,227 @@
+"""Many fits at once: the lanes of one program, which share X and its curvature."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlr.curvature import make_curvature
+from jaxlr.fit import fit, null_model
+from jaxlr.linear import logits
+from jaxlr.losses import pointwise_loss
+from jaxlr.resampling import FoldWeights, stratified_folds
+from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
+from jaxlr.types import Array, Batch, Params, Penalty, Solution
+
+
+class Scores(NamedTuple):
+    """How well parameters predict examples: leaves of the shape of the lanes.
+
+    Args:
+        log_loss: weighted mean of the loss, in nats.
+        accuracy: weighted share of examples whose most likely class is the label's.
+    """
+
+    log_loss: Array
+    accuracy: Array
+
+
+class CrossValidation(NamedTuple):
+    """What `cross_validate` returns, for P penalties and F folds.
+
+    Args:
+        penalties: as they were given, P of them.
+        solutions: fits to the examples outside each fold, `(P, F)` lanes.
+        scores: of each fit on the examples of its fold, `(P, F)`.
+        best: the penalty with the least mean log loss, `()` integer.
+        best_one_se: the strongest penalty whose mean log loss is within one standard error of
+            the best one's, `()` integer (Breiman et al., Classification and Regression Trees,
+            1984, section 3.4.3).
+    """
+
+    penalties: Penalty
+    solutions: Solution
+    scores: Scores
+    best: Array
+    best_one_se: Array
+
+
+def sweep(
+    batch: Batch,
+    penalties: Penalty,
+    *,
+    init: Params | None = None,
+    tol: Array | None = None,
+    max_passes: int = 500,
+) -> Solution:
+    """Fit once for each penalty: lanes of one program.
+
+    Args:
+        batch: the examples.
+        penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
+        init, tol, max_passes: as for `fit`, the same for all lanes.
+
+    Returns:
+        A `Solution` whose leaves have a first axis of P lanes. A lane that fails has a status
+        that says so, and does not change the others.
+
+    Raises:
+        ValueError: when shapes do not fit each other.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
+    >>> solution = sweep(batch, Penalty(l2=jnp.array([0.01, 0.1, 1.0])))
+    >>> solution.params.w.shape, solution.status.tolist()
+    ((3, 1), [0, 0, 0])
+    """
+    return _sweep(batch, penalties, init, tol, max_passes, axes=_lanes(penalties))
+
+
+def cross_validate(
+    batch: Batch,
+    penalties: Penalty,
+    *,
+    folds: int | Array = 5,
+    key: Array | None = None,
+    tol: Array | None = None,
+    max_passes: int = 500,
+) -> CrossValidation:
+    """Fit for each penalty outside each fold, and score inside it: P × F lanes.
+
+    Args:
+        batch: the examples.
+        penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
+        folds: how many folds, drawn at random and stratified by class; or the fold number of
+            each example, `(m,)` integers from 0.
+        key: a `jax.random.key` for the draw; not needed when fold numbers are given.
+        tol, max_passes: as for `fit`.
+
+    Returns:
+        A `CrossValidation`.
+
+    Raises:
+        ValueError: when shapes do not fit each other, or a number of folds comes with no key.
+
+    >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
+    >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
+    >>> result = cross_validate(
+    ...     Batch(X, y), Penalty(jnp.array([0.01, 100.0])), folds=4, key=jax.random.key(0)
+    ... )
+    >>> result.scores.log_loss.shape, int(result.best)
+    ((2, 4), 0)
+    """
+    axes = _lanes(penalties)
+    if jnp.ndim(folds) == 0:
+        if key is None:
+            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
+        num_folds, fold_of = int(folds), stratified_folds(batch, int(folds), key)
+    else:
+        fold_of = jnp.asarray(folds)
+        if fold_of.shape != (batch.m_examples,):
+            raise ValueError(
+                f"folds has shape {fold_of.shape} where ({batch.m_examples},) is due: "
+                "the fold number of each example."
+            )
+        num_folds = int(fold_of.max()) + 1
+    solutions, scores = _cross_validate(
+        batch, penalties, fold_of, tol, max_passes, num_folds=num_folds, axes=axes
+    )
+    best, best_one_se = select(penalties.l2, scores.log_loss)
+    return CrossValidation(penalties, solutions, scores, best, best_one_se)
+
+
+def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
+    """Return the place of the best mean, and of the strongest penalty within a standard error.
+
+    Args:
+        l2: `(P,)`.
+        log_loss: `(P, F)`: of each penalty in each fold; a NaN is never chosen.
+
+    >>> l2, log_loss = jnp.array([0.1, 1.0, 9.0]), jnp.array([[1.0, 2.0], [1.2, 2.0], [9.0, 9.0]])
+    >>> [int(i) for i in select(l2, log_loss)]
+    [0, 1]
+    """
+    mean = jnp.nan_to_num(log_loss.mean(axis=1), nan=jnp.inf)
+    error = log_loss.std(axis=1, ddof=1) / log_loss.shape[1] ** 0.5
+    best = mean.argmin()
+    near = mean <= mean[best] + error[best]
+    strongest = jnp.where(near, l2, -jnp.inf).argmax()
+    return best, jnp.where(near.any(), strongest, best)
+
+
+def score(params: Params, batch: Batch) -> Scores:
+    """Return the weighted log loss and accuracy of one lane, from one pass over X.
+
+    A soft label gives credit to the predicted class as far as it goes.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, -3.0]]), jnp.array([1, 0, 0]))
+    >>> f"{score(Params(jnp.array([9.0]), jnp.array(0.0)), batch).accuracy:.3f}"
+    '0.667'
+    """
+    params, dtype = working(params, batch)
+
+    def sums(tile):
+        tile = cast(tile, dtype)
+        Z, Y = logits(params, tile.X, tile.offset), tile.y
+        value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, Y)
+        if Z.ndim == 1:
+            right = jnp.where(Z > 0, Y, 1 - Y)
+        else:
+            right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
+        right = jnp.where(jnp.isnan(value), jnp.nan, right)
+        both = jnp.stack([value, right])
+        return weighted(tile.weights, both).sum(axis=-1), total_weight(tile, dtype)
+
+    both, total = sum_over_tiles(sums, batch)
+    return Scores(*(both / total))
+
+
+def _lanes(penalties: Penalty) -> tuple[int, int | None]:
+    """Return the axes of l2 and factors that are lanes."""
+    if jnp.ndim(penalties.l2) != 1:
+        raise ValueError(
+            f"penalties.l2 has shape {jnp.shape(penalties.l2)} where (P,) is due: one a lane."
+        )
+    factors = penalties.factors
+    lanes = factors is not None and jnp.ndim(factors) == 2
+    if lanes and factors.shape[0] != penalties.l2.shape[0]:
+        raise ValueError(
+            f"penalties.factors has {factors.shape[0]} lanes, penalties.l2 {penalties.l2.shape[0]}."
+        )
+    return 0, 0 if lanes else None
+
+
+def _fit_lanes(batch: Batch, penalties: Penalty, axes: tuple, curvature, **options) -> Solution:
+    def lane(l2, factors):
+        return fit(batch, Penalty(l2, factors), curvature=curvature, **options)
+
+    return jax.vmap(lane, in_axes=axes)(penalties.l2, penalties.factors)
+
+
+@functools.partial(jax.jit, static_argnames="axes")
+def _sweep(batch, penalties, init, tol, max_passes, axes) -> Solution:
+    start = null_model(batch) if init is None else init
+    curvature = make_curvature(start, batch)
+    return _fit_lanes(batch, penalties, axes, curvature, init=start, tol=tol, max_passes=max_passes)
+
+
+@functools.partial(jax.jit, static_argnames=("num_folds", "axes"))
+def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes):
+    # One pilot, of all examples, for the fits of all folds.
+    curvature = make_curvature(null_model(batch), batch)
+
+    def with_fold(fold, held_out):
+        weights = FoldWeights(fold_of, fold, batch.weights, held_out)
+        return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
+
+    def fits(fold):
+        options = {"tol": tol, "max_passes": max_passes}
+        return _fit_lanes(with_fold(fold, False), penalties, axes, curvature, **options)
+
+    folds = jnp.arange(num_folds)
+    solutions = jax.vmap(fits, out_axes=1)(folds)
+    of_fold = jax.vmap(lambda params, fold: score(params, with_fold(fold, True)))
+    scores = jax.vmap(of_fold, in_axes=(0, None))(solutions.params, folds)
+    return solutions, scores
