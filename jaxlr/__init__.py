@@ -1,5 +1,6 @@
 """Logistic regression as pure, jitted JAX functions with hand-derived gradients."""
 
+from jaxlr import data, metrics
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.descent import Descent, gradient_descent, minibatch_descent
@@ -27,6 +28,7 @@ __all__ = [
     "Status",
     "certify",
     "cross_validate",
+    "data",
     "fit",
     "gradient",
     "gradient_descent",
@@ -36,6 +38,7 @@ __all__ = [
     "logits",
     "loss",
     "make_curvature",
+    "metrics",
     "minibatch_descent",
     "predict",
     "predict_proba",

@@ -108,10 +108,18 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
     factors = jnp.ones_like(centre) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
     A = H.reshape(rows * k, rows * k) + jnp.diag(jnp.repeat(ridge, k))
+    if k > 1:
+        # A shift common to all classes changes nothing where it is not penalised: hold it fast.
+        free = jnp.where(ridge == 0, jnp.trace(H, axis1=1, axis2=3).diagonal() / k**2, 0)
+        A = A + jnp.kron(jnp.diag(free), jnp.ones((k, k), dtype))
+    eps = jnp.finfo(dtype).eps
+    # A constant feature, about its mean, is rounding: the intercept has it already.
+    constant = eps * jnp.append(jnp.abs(centre), 0)
     diagonal = jnp.diagonal(A)
-    scale = jnp.where(diagonal > 0, jnp.sqrt(diagonal), 1)
-    A = A / (scale[:, None] * scale[None])
+    alive = diagonal > jnp.repeat(constant, k) ** 2
+    unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
     unit = jnp.eye(rows * k, dtype=dtype)
+    A = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
 
     def failed(carry):
         _, factor = carry
@@ -121,7 +129,7 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
         jitter, _ = carry
         return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
 
-    jitter = jnp.asarray(4 * jnp.finfo(dtype).eps, dtype)
+    jitter = jnp.asarray((rows * k) ** 0.5 * eps, dtype)
     # A matrix that is not finite has no factor: the limit ends the loop.
     _, factor = lax.while_loop(
         lambda carry: failed(carry) & (carry[0] < 1), more, (jitter, jnp.full_like(A, jnp.nan))
@@ -132,7 +140,7 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
         r = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
         # A shared H has a column for each class; a whole one has the classes in its rows.
         columns = r.reshape(rows * k, -1)
-        x = linalg.cho_solve((factor, True), columns / scale[:, None]) / scale[:, None]
+        x = unscale[:, None] * linalg.cho_solve((factor, True), unscale[:, None] * columns)
         x = x.reshape(r.shape)
         w = x[:-1]
         return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))

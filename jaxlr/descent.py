@@ -52,6 +52,7 @@ def gradient_descent(
 
     Raises:
         TypeError: num_steps is not a Python integer.
+        ValueError: num_steps is negative.
 
     >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
     >>> start = Params(jnp.zeros(1), jnp.array(0.0))
@@ -125,6 +126,8 @@ def _descend(
         raise TypeError(
             f"num_steps must be a Python integer, not {num_steps!r}: under jit, mark it static."
         ) from None
+    if num_steps < 0:
+        raise ValueError(f"num_steps is {num_steps}; it must not be negative.")
     optimizer = optax.with_extra_args_support(optimizer)
     params = Params(*map(jnp.asarray, params))
     dtype = jax.eval_shape(lambda: loss(params, draw(jnp.int32(0), memory)[0], penalty)).dtype
@@ -136,8 +139,11 @@ def _descend(
         updates, state = optimizer.update(
             grad, state, params, value=value, grad=grad, value_fn=lambda p: loss(p, batch, penalty)
         )
-        return optax.apply_updates(params, updates), state, losses.at[i].set(value), memory
+        losses = lax.dynamic_update_index_in_dim(losses, value, i, axis=0)
+        return optax.apply_updates(params, updates), state, losses, memory
 
+    if num_steps == 0:
+        return Descent(params, jnp.zeros(0, dtype))
     start = (params, optimizer.init(params), jnp.zeros(num_steps, dtype), memory)
     params, _, losses, _ = lax.fori_loop(0, num_steps, step, start)
     return Descent(Params(*params), losses)

@@ -85,8 +85,8 @@ def fit(
         batch: the examples.
         penalty: `Penalty(l2, factors)`.
         init: where to start; the null model when None.
-        curvature: from `make_curvature`: made of the batch when None. Under vmap, lanes that
-            are given one share it.
+        curvature: from `make_curvature`, to start with; that of the null model when None. Under
+            vmap, lanes that are given one share it.
         tol: stop when the estimated suboptimality is at most this; by default 1e-20 in
             float64 and 1e-10 in float32, or at the precision of the dtype.
         max_passes: the most passes over X.
@@ -103,30 +103,34 @@ def fit(
     >>> f"{solution.params.w[0]:.3f} {solution.loss:.3f}"
     '0.637 0.616'
     """
-    params = init_params(*batch.X.shape[:1], batch.n_classes) if init is None else init
+    params = init_params(batch.n_features, batch.n_classes) if init is None else init
     check_shapes(params, batch, penalty)
     return _fit(batch, penalty, init, curvature, tol, max_passes)
 
 
 @jax.jit
 def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
-    params = null_model(batch) if init is None else init
-    dtype = jnp.result_type(batch.X, params.w, params.b, jnp.float32)
-    params = Params(*(jnp.asarray(a, dtype) for a in params))
+    null = null_model(batch)
+    start = null if init is None else init
+    dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     max_passes = jnp.asarray(max_passes, jnp.int32)
     if curvature is None:
-        curvature = make_curvature(params, batch)
-    x, unravel = ravel_pytree(params)
+        curvature = make_curvature(null, batch)
+    x, unravel = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, dtype), start))
+    x_null = jnp.asarray(ravel_pytree(null)[0], dtype)
 
     def objective(x: Array) -> tuple[Array, Array]:
         value, grad = value_and_grad(unravel(x), batch, penalty)
         return value, ravel_pytree(grad)[0]
 
     def refresh(state: _State) -> _State:
+        # Where the step is being shortened the curvature misleads, as it does far out, where it
+        # vanishes: that of the null model is a safe one.
+        place = jnp.where(state.search.step == 1, state.search.x, x_null)
         search = minimize.forget(state.search)
         search = search._replace(num_passes=search.num_passes + 2)
-        return _State(search, make_curvature(unravel(search.x), batch), jnp.array(False))
+        return _State(search, make_curvature(unravel(place), batch), jnp.array(False))
 
     def stage(state: _State) -> _State:
         # A loop of one turn or none: under vmap it runs only if a lane needs it.
@@ -144,8 +148,8 @@ def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     def unfinished(state: _State) -> Array:
         return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)
 
-    start = _State(minimize.start(x), curvature, jnp.array(False))
-    search = lax.while_loop(unfinished, stage, start).search
+    first = _State(minimize.start(x), curvature, jnp.array(False))
+    search = lax.while_loop(unfinished, stage, first).search
     params, grad = unravel(search.x), unravel(search.grad)
     suboptimality, unbounded = certify(params, batch, penalty, grad.b)
     status = search.status

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlr.losses import pointwise_loss
+from jaxlr.losses import BINARY, SOFTMAX
 from jaxlr.types import Array, Params
 
 # Full float32 products on every device: TPUs and GPUs would else round the inputs of a float32
@@ -43,7 +43,7 @@ def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Arra
     [0.5, 0.5]
     """
     Z = logits(params, X, offset)
-    return pointwise_loss(2 if Z.ndim == 1 else Z.shape[0]).probability(Z)
+    return (BINARY if Z.ndim == 1 else SOFTMAX).probability(Z)
 
 
 def predict(params: Params, X: Array, offset: Array | None = None) -> Array:

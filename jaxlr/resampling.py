@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class FoldWeights:
 
     fold_of: Array
     fold: Array
-    weights: Array | LazyWeights | None = None
+    weights: Any = None
     held_out: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def select(self, take: Take) -> Array:

@@ -184,13 +184,12 @@ def _lanes(penalties: Penalty) -> tuple[int, int | None]:
         raise ValueError(
             f"penalties.l2 has shape {jnp.shape(penalties.l2)} where (P,) is due: one a lane."
         )
-    factors = penalties.factors
-    lanes = factors is not None and jnp.ndim(factors) == 2
-    if lanes and factors.shape[0] != penalties.l2.shape[0]:
-        raise ValueError(
-            f"penalties.factors has {factors.shape[0]} lanes, penalties.l2 {penalties.l2.shape[0]}."
-        )
-    return 0, 0 if lanes else None
+    if penalties.factors is None or jnp.ndim(penalties.factors) != 2:
+        return 0, None
+    (lanes,), (others, _) = jnp.shape(penalties.l2), jnp.shape(penalties.factors)
+    if others != lanes:
+        raise ValueError(f"penalties.factors has {others} lanes, penalties.l2 {lanes}.")
+    return 0, 0
 
 
 def _fit_lanes(batch: Batch, penalties: Penalty, axes: tuple, curvature, **options) -> Solution:
@@ -203,7 +202,7 @@ def _fit_lanes(batch: Batch, penalties: Penalty, axes: tuple, curvature, **optio
 @functools.partial(jax.jit, static_argnames="axes")
 def _sweep(batch, penalties, init, tol, max_passes, axes) -> Solution:
     start = null_model(batch) if init is None else init
-    curvature = make_curvature(start, batch)
+    curvature = make_curvature(null_model(batch), batch)
     return _fit_lanes(batch, penalties, axes, curvature, init=start, tol=tol, max_passes=max_passes)
 
 

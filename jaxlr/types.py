@@ -101,7 +101,7 @@ class Batch:
 
     X: Array
     y: Array
-    weights: Array | LazyWeights | None = None
+    weights: Any = None
     offset: Array | None = None
     n_classes: int = dataclasses.field(default=2, metadata={"static": True})
 
@@ -164,8 +164,8 @@ def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -
             * rows
         )
     due = {"w": (jnp.shape(params.w), (n, *classes)), "b": (jnp.shape(params.b), classes)}
-    if batch.weights is not None and not isinstance(batch.weights, LazyWeights):
-        due["weights"] = (jnp.shape(batch.weights), (m,))
+    if batch.weights is not None:
+        due["weights"] = (_shape_of_weights(batch), (m,))
     if batch.offset is not None:
         due["offset"] = (jnp.shape(batch.offset), (*classes, m))
     if penalty is not None:
@@ -178,6 +178,12 @@ def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -
                 f"{name} has shape {shape} where {expected} is due: X has shape {(n, m)} and "
                 f"n_classes is {batch.n_classes}."
             )
+
+
+def _shape_of_weights(batch: Batch) -> tuple[int, ...]:
+    if isinstance(batch.weights, LazyWeights):
+        return jax.eval_shape(lambda: batch.weights.select(lambda a: a)).shape
+    return jnp.shape(batch.weights)
 
 
 class Status(enum.IntEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,82 @@ def plain_loss(params, batch, penalty=NO_PENALTY):
     factors = jnp.ones_like(squares) if penalty.factors is None else penalty.factors
     ridge = penalty.l2 / 2 * (factors * squares).sum()
     return (weights * each).sum() / weights.sum() + ridge
+
+
+def _quick_options():
+    """Compiler options for programs that run once on little data: those that this JAX knows."""
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_cpu_parallel_codegen_split_count": 1,
+    }
+    known = {}
+    for name, value in options.items():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(lambda: 0, compiler_options={name: value})()
+            known[name] = value
+    return known
+
+
+QUICK = _quick_options()
+
+
+def quick(fun):
+    """Return a fresh jitted `fun` that is cheap to compile: no cache remembers another tile."""
+    return jax.jit(lambda *args: fun(*args), compiler_options=QUICK)
+
+
+def _everything(params, v, batch, penalty):
+    grad = jax.grad(plain_loss)
+    return (
+        (plain_loss(params, batch, penalty), grad(params, batch, penalty)),
+        jax.jvp(lambda p: grad(p, batch, penalty), (params,), (v,))[1],
+        jax.hessian(plain_loss)(params, batch, penalty),
+    )
+
+
+_everything = quick(_everything)
+
+
+def in_float64(tree):
+    """Return the tree with its floating-point leaves as NumPy's float64."""
+
+    def widen(a):
+        floating = jnp.issubdtype(jnp.result_type(a), jnp.floating)
+        return np.asarray(a, np.float64) if floating else np.asarray(a)
+
+    return jax.tree.map(widen, tree)
+
+
+def plain_derivatives(params, v, batch, penalty=NO_PENALTY):
+    """Return `((loss, gradient), hvp, hessian)` of the plain loss by autodiff, in float64.
+
+    What is absent is filled in with what it stands for, so that few shapes are compiled.
+    """
+    n, m = batch.X.shape
+    K = batch.n_classes
+    y = np.asarray(batch.y, np.float64)
+    y = y if K == 2 or y.ndim == 2 else np.eye(K)[np.asarray(batch.y)].T
+    weights = np.ones(m) if batch.weights is None else batch.weights
+    offset = np.zeros(y.shape) if batch.offset is None else batch.offset
+    factors = np.ones(n) if penalty.factors is None else penalty.factors
+    filled = jaxlr.Batch(batch.X, y, weights, offset, K), jaxlr.Penalty(penalty.l2, factors)
+    with jax.enable_x64(True):
+        return jax.device_get(_everything(*in_float64((params, v, *filled))))
+
+
+def equations(jaxpr):
+    """Yield every equation of a jaxpr, those of the jaxprs inside it too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(value):
+                yield from equations(getattr(value, "jaxpr", value))
+
+
+def _is_jaxpr(value):
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
 def problem(n=3, m=20, n_classes=2, *, seed=0, weights=False, offset=False, soft=False, dtype=None):

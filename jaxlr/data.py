@@ -1,0 +1,398 @@
+"""The door: rows or columns in, a checked `Batch` out.
+
+Everything is looked at on the host, with NumPy, before JAX sees it. What is wrong is said in one
+sentence that names the shape, or the place and the value, and what to do. Nothing is guessed:
+whether examples are rows or columns is said by the name of the function, never by a shape.
+
+Inside this room examples lie along the last axis; `_Side` turns shapes and places back into
+what the caller wrote.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxlr.types import Batch, LazyWeights, logit_shape
+
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+_NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
+
+
+def from_rows(
+    X: Any,
+    y: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    n_classes: int | None = None,
+    dtype: Any = None,
+) -> Batch:
+    """Return a checked batch from examples that are rows: `X_batch = Xᵀ`.
+
+    NumPy and JAX arrays, lists, and tables (pandas, polars, pyarrow) of numbers are taken.
+
+    Args:
+        X: features, `(m, n)`: an example is a row.
+        y: labels. Two classes: `(m,)`, 0/1 or the probability of class 1. More: `(m,)` integers
+            0…K−1, or `(m, K)` probabilities whose rows sum to one.
+        weights: None, `(m,)` not negative, or `LazyWeights`, which are passed on unchecked.
+        offset: None, or a term added to the logits: `(m,)`, or `(m, K)`.
+        n_classes: found from y when None; then every class must have an example. Given, and
+            more than 2, a class may have none, as in a fold that misses a rare class.
+        dtype: a floating dtype; that of X when None (JAX's default where X is not floating or
+            x64 is off).
+
+    Returns:
+        `Batch` of JAX arrays: X `(n, m)`; y in the dtype of X, classes as int32; weights and
+        offset in that dtype too, but at least in float32.
+
+    Raises:
+        ValueError: wrong shapes; NaN, infinity, or numbers too large for the dtype; labels that
+            are no classes or probabilities, or are all of one class; negative or all-zero
+            weights; empty data.
+        TypeError: strings, objects, complex numbers, sparse matrices, values traced by jit.
+
+    >>> batch = from_rows([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 1])
+    >>> batch.X.tolist(), batch.n_classes
+    ([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]], 2)
+    >>> from_rows([[1.0, 2.0], [3.0, float("nan")]], [0, 1])
+    Traceback (most recent call last):
+    ...
+    ValueError: X[1, 1] is nan (example 1, feature 1): 1 value is NaN or infinite.
+    Impute them, or drop such examples.
+    """
+    return _batch(_Side(rows=True), X, y, weights, offset, n_classes, dtype)
+
+
+def from_columns(
+    X: Any,
+    y: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    n_classes: int | None = None,
+    dtype: Any = None,
+) -> Batch:
+    """Return a checked batch from examples that are columns, as `Batch` has them.
+
+    Args:
+        X: features, `(n, m)`: an example is a column.
+        y: labels as for `from_rows`, but probabilities of K classes are `(K, m)`.
+        weights, n_classes, dtype: as for `from_rows`.
+        offset: None, `(m,)`, or `(K, m)`.
+
+    Returns:
+        `Batch`, as `from_rows` does; and raises what it raises.
+
+    >>> batch = from_columns([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]], [0, 1, 2])
+    >>> batch.X.shape, batch.n_classes
+    ((2, 3), 3)
+    >>> from_columns([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 1])
+    Traceback (most recent call last):
+    ...
+    ValueError: y has shape (3,), but X of shape (3, 2) has 2 examples, its columns.
+    If the examples are the rows of X, use Batch.from_rows.
+    """
+    return _batch(_Side(rows=False), X, y, weights, offset, n_classes, dtype)
+
+
+def _batch(side: _Side, X, y, weights, offset, n_classes, dtype) -> Batch:
+    n_classes = None if n_classes is None else _number_of_classes(n_classes)
+    side = side._replace(features=_column_names(X) if side.rows else ())
+    X, y = side.numbers("X", X), side.numbers("y", y)
+    _check_shape_of_X(side, X)
+    _check_shape_of_y(side, y, X)
+    dtype = _floating(X.dtype, dtype)
+    X = side.finite("X", X, dtype)
+    y = side.finite("y", y, y.dtype)
+    y, n_classes = (_classes if y.ndim == 1 else _probabilities)(side, y, n_classes, dtype)
+    m = X.shape[1]
+    # In half precision counts of examples would be rounded: 257 is no bfloat16.
+    wide = jnp.promote_types(dtype, jnp.float32)
+    # A table has a method `select` as well, but it holds the weights, not a rule for them.
+    lazy = isinstance(weights, LazyWeights) and not hasattr(weights, "__array__")
+    if weights is not None and not lazy:
+        weights = _checked_weights(side, weights, m, wide)
+    _check_two_classes(y, weights if isinstance(weights, np.ndarray) else None)
+    if offset is not None:
+        offset = side.numbers("offset", offset)
+        side.check_shape("offset", offset, (*logit_shape(n_classes), m))
+        offset = side.finite("offset", offset, wide)
+    # A copy: `jnp.asarray` may share memory with an array that its owner goes on writing to.
+    X, y, weights, offset = (
+        jnp.array(a) if isinstance(a, np.ndarray) else a for a in (X, y, weights, offset)
+    )
+    return Batch(X, y, weights, offset, n_classes)
+
+
+# --- What the caller wrote ----------------------------------------------------------------------
+
+
+class _Side(NamedTuple):
+    """Which way the caller's examples lie; features: the names of X's columns, if it has them."""
+
+    rows: bool
+    features: tuple[Any, ...] = ()
+
+    def seen(self, shape: tuple) -> tuple:
+        """A shape or an index of this room as the caller has it."""
+        return shape[::-1] if self.rows else shape
+
+    def axes(self, *names: Any) -> str:
+        """`(m, n)` for the names of axes, in this room's order."""
+        return f"({', '.join(map(str, self.seen(names)))})"
+
+    def entry(self, name: str, index: tuple[int, ...], value: Any) -> str:
+        """`X[17, 3] is nan (example 17, feature 3 'age')` for an index of this room."""
+        where = f"{name}[{', '.join(map(str, self.seen(index)))}]" if index else name
+        said = f"{where} is {value!s:.40}"
+        if name != "X" or len(index) != 2:
+            return said
+        feature, example = index
+        called = self.features[feature] if feature < len(self.features) else None
+        called = f" {called!r}" if isinstance(called, str) else ""
+        return f"{said} (example {example}, feature {feature}{called})"
+
+    def first(self, name: str, array: np.ndarray, mask: np.ndarray) -> str:
+        """The first entry that the mask marks, in words."""
+        index = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
+        return self.entry(name, index, array[index])
+
+    def check_shape(self, name: str, array: np.ndarray, due: tuple[int, ...]) -> None:
+        if array.shape != due:
+            raise ValueError(
+                f"{name} has shape {self.seen(array.shape)} where {self.seen(due)} is due: a "
+                f"number for each example{' and class' * (len(due) == 2)}."
+            )
+
+    def numbers(self, name: str, given: Any) -> np.ndarray:
+        """Return what was given as an array of numbers, its examples on the last axis."""
+        if isinstance(given, Tracer):
+            raise TypeError(
+                f"{name} is traced by jit or vmap, where values cannot be checked: build the batch "
+                f"outside, or unchecked with Batch(X, y, ...) and X of shape (n, m)."
+            )
+        if hasattr(type(given), "nnz") or hasattr(type(given), "nse"):  # SciPy's, JAX's
+            dense = "toarray" if hasattr(given, "toarray") else "todense"
+            raise TypeError(f"{name} is sparse: give it dense, as {name}.{dense}().")
+        if np.ma.is_masked(given):
+            raise ValueError(
+                f"{name} is masked in {np.ma.count_masked(given)} of its {given.size} entries: "
+                f"impute them, as in {name}.filled(0), or drop such examples."
+            )
+        try:
+            array = np.asarray(given)
+        except ValueError as error:  # rows that differ in length
+            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
+        array = array.T if self.rows else array
+        if array.dtype == bool:
+            return array.astype(np.int8)
+        if array.dtype.kind == "c":
+            fix = "give real and imaginary parts as two features"
+            raise TypeError(f"{name} has dtype {array.dtype}: no complex numbers are taken; {fix}.")
+        if array.dtype.kind not in "iuf" and not _is_floating(array.dtype):
+            raise TypeError(self._no_number(name, array))
+        return array
+
+    def _no_number(self, name: str, array: np.ndarray) -> str:
+        fix = _NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"
+        for index, value in np.ndenumerate(array):
+            if not isinstance(value, (int, float, np.number, np.bool_)):
+                value = repr(str(value)) if isinstance(value, str) else value
+                said = self.entry(name, index, value)
+                return f"{said}, and {name} has dtype {array.dtype} where numbers are due: {fix}."
+        return f"{name} has dtype {array.dtype}: give numbers, as in {name}.astype(float)."
+
+    def finite(self, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the array in C order and in the dtype, all of it finite there."""
+        with np.errstate(all="ignore"):  # what overflows is said below
+            cast = np.asarray(array, dtype, order="C")
+        bad = ~np.isfinite(cast)
+        if not bad.any():
+            return cast
+        said = self.first(name, array, bad)
+        if np.isfinite(array.flat[bad.argmax()]):
+            raise ValueError(
+                f"{said}: too large for {cast.dtype}, whose largest number is "
+                f"{float(jnp.finfo(dtype).max):.3g}. Rescale it, or ask for a wider dtype."
+            )
+        where = f"in {bad.any(axis=1).sum()} of the features " if name == "X" else ""
+        values = f"{bad.sum()} values {where}are" if bad.sum() > 1 else "1 value is"
+        fix = "Impute them, or drop" if name == "X" else "Drop"
+        raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
+
+
+def _column_names(X: Any) -> tuple[Any, ...]:
+    """Return the names of a table's columns, or nothing."""
+    names = getattr(X, "column_names", None)  # pyarrow's, whose `columns` are the columns
+    names = getattr(X, "columns", ()) if names is None else names
+    return tuple(names) if hasattr(names, "__iter__") else ()
+
+
+def _is_floating(dtype: Any) -> bool:
+    return np.dtype(dtype).name in _FLOATS
+
+
+def _floating(given: np.dtype, dtype: Any) -> np.dtype:
+    """Return the dtype of the batch: as asked for, or as given, or JAX's default."""
+    if dtype is None:
+        return jax.dtypes.canonicalize_dtype(given if _is_floating(given) else float)
+    if not _is_floating(dtype):
+        raise TypeError(f"dtype is {np.dtype(dtype)}: one of {', '.join(_FLOATS)} is due.")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            "dtype is float64, but x64 is off: turn it on with "
+            "jax.config.update('jax_enable_x64', True), or ask for float32."
+        )
+    return np.dtype(dtype)
+
+
+# --- Shapes -------------------------------------------------------------------------------------
+
+
+def _check_shape_of_X(side: _Side, X: np.ndarray) -> None:
+    shape, due = side.seen(X.shape), side.axes("n_features", "m_examples")
+    if X.size == 0:
+        raise ValueError(f"X has shape {shape}, so it is empty: give {due}, at least one of each.")
+    if X.ndim != 2:
+        one = "X[:, None]" if side.rows else "X[None, :]"
+        fix = f"a single feature is {one}" if X.ndim < 2 else "reshape the features to one axis"
+        raise ValueError(f"X has shape {shape} where {due} is due: {fix}.")
+
+
+def _check_shape_of_y(side: _Side, y: np.ndarray, X: np.ndarray) -> None:
+    m, shape = X.shape[1], side.seen(y.shape)
+    if y.ndim not in (1, 2):
+        raise ValueError(
+            f"y has shape {shape} where ({m},) or {side.axes('K', m)} is due: a label for each "
+            f"example."
+        )
+    if y.ndim == 2 and 1 in y.shape and y.size == m:
+        raise ValueError(f"y has shape {shape}: labels are a vector here; give np.ravel(y).")
+    if y.shape[-1] == m:
+        return
+    this, other = ("rows", "columns") if side.rows else ("columns", "rows")
+    fix = f"Give one label for each of the {this}."
+    if y.shape[0] == X.shape[0]:
+        fix = f"If the examples are the {other} of X, use Batch.from_{other}."
+    elif y.ndim == 2 and y.shape[0] == m:
+        fix = f"The probabilities of an example are one of the {this} of y: give y.T."
+    raise ValueError(
+        f"y has shape {shape}, but X of shape {side.seen(X.shape)} has {m} "
+        f"example{'s' * (m > 1)}, its {this}. {fix}"
+    )
+
+
+# --- Labels and weights -------------------------------------------------------------------------
+
+
+def _number_of_classes(n_classes: Any) -> int:
+    try:
+        n_classes = operator.index(n_classes)
+    except TypeError:
+        raise TypeError(f"n_classes is {n_classes!r}: an integer is due.") from None
+    if n_classes < 2:
+        raise ValueError(f"n_classes is {n_classes}: at least 2 are due, also for labels 0 and 1.")
+    return n_classes
+
+
+def _classes(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
+    """Return the labels of a vector, checked, and the number of classes."""
+    negative, outside, fraction = y < 0, (y < 0) | (y > 1), np.floor(y) != y
+    if n_classes in (None, 2) and not outside.any():
+        return y.astype(dtype), 2
+    if negative.any():
+        signs = np.isin(y, (-1, 1)).all()
+        fix = "for labels −1 and 1 give (y + 1) / 2" if signs else _NUMBER_THE_CLASSES
+        raise ValueError(f"{side.first('y', y, negative)}, and labels are not negative: {fix}.")
+    if n_classes == 2:
+        raise ValueError(
+            f"{side.first('y', y, outside)}, but n_classes is 2: labels are 0, 1, or the "
+            f"probability of class 1."
+        )
+    if fraction.any() and n_classes is None:
+        raise ValueError(
+            f"{side.first('y', y, fraction)} and {side.first('y', y, outside)}: labels are "
+            f"integers from 0, or all of them probabilities of class 1."
+        )
+    if fraction.any():
+        raise ValueError(
+            f"{side.first('y', y, fraction)}, and n_classes is {n_classes}: labels are integers "
+            f"from 0, or probabilities of shape {side.axes('K', y.size)}."
+        )
+    if n_classes is None:
+        _check_two_classes(y, None)
+        classes = np.unique(y)
+        n_classes = len(classes)
+        missing = np.flatnonzero(classes != np.arange(n_classes))
+        if len(missing):
+            raise ValueError(
+                f"y has labels up to {classes[-1]!s}, but none is {missing[0]}: "
+                f"{_NUMBER_THE_CLASSES}; or give n_classes, if a class may have no example."
+            )
+    if (y >= n_classes).any():
+        said = side.first("y", y, y >= n_classes)
+        raise ValueError(f"{said}, but n_classes is {n_classes}: classes are 0…{n_classes - 1}.")
+    return y.astype(np.int32), n_classes
+
+
+def _probabilities(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
+    """Return the labels that are probabilities of K > 2 classes, checked, and K."""
+    K, shape = y.shape[0], side.seen(y.shape)
+    if K == 2:
+        raise ValueError(
+            f"y has shape {shape}: for two classes give the probability of class 1 as a vector, "
+            f"{'y[:, 1]' if side.rows else 'y[1]'}."
+        )
+    if n_classes not in (None, K):
+        raise ValueError(f"y has shape {shape}, for {K} classes, but n_classes is {n_classes}.")
+    if (outside := (y < 0) | (y > 1)).any():
+        raise ValueError(f"{side.first('y', y, outside)} where a probability, 0 to 1, is due.")
+    # What rounding in the coarser of the two dtypes may make of one.
+    eps = max(float(jnp.finfo(d).eps) for d in (y.dtype, dtype) if _is_floating(d))
+    sums = y.sum(axis=0, dtype=np.float64)
+    if (off := np.abs(sums - 1) > eps**0.5).any():
+        i = int(off.argmax())
+        raise ValueError(
+            f"{f'y[{i}]' if side.rows else f'y[:, {i}]'} sums to {sums[i]:.8g}: the probabilities "
+            f"of an example sum to one, within {eps**0.5:.1g}; divide them by their sum."
+        )
+    return y.astype(dtype), K
+
+
+def _checked_weights(side: _Side, weights: Any, m: int, dtype: Any) -> np.ndarray:
+    weights = side.numbers("weights", weights)
+    side.check_shape("weights", weights, (m,))
+    weights = side.finite("weights", weights, dtype)
+    if (weights < 0).any():
+        said = side.first("weights", weights, weights < 0)
+        raise ValueError(f"{said}: weights are not negative; 0 leaves an example out.")
+    total = weights.sum(dtype=np.float64)
+    if not 0 < total <= float(jnp.finfo(dtype).max):
+        what = f"sum to {total:.3g}, too much" if total else "are all zero"
+        raise ValueError(
+            f"weights {what} in {np.dtype(dtype)}: a mean divides by their sum; rescale them, "
+            f"or give a positive weight to what is to be learned from."
+        )
+    return weights
+
+
+def _check_two_classes(y: np.ndarray, weights: np.ndarray | None) -> None:
+    """Refuse labels that, where the weight is positive, are all of one class."""
+    y = y if weights is None else y[..., weights > 0]
+    if y.ndim == 2:
+        present = np.flatnonzero(y.any(axis=1))
+    else:
+        present = y[:1] if (y == y[0]).all() and y[0] == np.floor(y[0]) else ()
+    if len(present) == 1:
+        where = "" if weights is None else " where weights are positive"
+        raise ValueError(
+            f"y holds class {int(present[0])} only{where}: there is nothing to tell apart; add "
+            f"examples of another class."
+        )

@@ -1,0 +1,213 @@
+"""A fitted model as one file, which NumPy and a JSON parser can read without jaxlr.
+
+The file is an `.npz` with the arrays `w`, `b`, `mean` and `scale`, and `metadata`, a JSON text.
+The logits of an example x are `wᵀ((x − mean)/scale) + b`. It holds no date, so that the same fit
+gives the same bytes, and no pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+import jaxlr
+from jaxlr.types import Array, Params
+
+_FORMAT = "jaxlr model"
+_VERSION = 1
+
+
+class WriteError(OSError):
+    """Raised when a file cannot be written; says which, and why."""
+
+
+class Model(NamedTuple):
+    """What a model file holds.
+
+    Args:
+        params: of the standardised features, NumPy arrays: w `(n,)`, b `()`; or `(n, K)`, `(K,)`.
+        mean: subtracted from the features, `(n,)`.
+        scale: the features are divided by it after that, `(n,)`.
+        metadata: `format`, `format_version`, `jaxlr_version`, `n_classes`, `feature_names` and
+            `class_names` (lists, or None), `objective` and `training` (as given when saved).
+    """
+
+    params: Params
+    mean: np.ndarray
+    scale: np.ndarray
+    metadata: dict[str, Any]
+
+
+def save_model(
+    path: str | os.PathLike,
+    params: Params,
+    *,
+    mean: Array | None = None,
+    scale: Array | None = None,
+    feature_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model to an `.npz` file: all of it, or nothing.
+
+    Args:
+        path: of the file; one that is there already is replaced.
+        params: one lane, for features that are standardised by mean and scale.
+        mean: `(n,)`; zeros when None.
+        scale: `(n,)`, positive; ones when None.
+        feature_names: n of them, or None.
+        class_names: K of them, or None.
+        objective: how good the fit is: numbers and words that JSON can hold.
+        training: how it was made: likewise.
+
+    Raises:
+        ValueError: the parts do not fit each other, or JSON cannot hold one.
+        WriteError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.npz")
+    ...     save_model(path, Params(np.ones(3), np.zeros(())), objective={"l2": 0.1})
+    ...     model = load_model(path)
+    >>> model.params.w.tolist(), model.metadata["n_classes"], model.metadata["objective"]
+    ([1.0, 1.0, 1.0], 2, {'l2': 0.1})
+    """
+    w, b = map(_floats, params)
+    mean = np.zeros(w.shape[:1], w.dtype) if mean is None else _floats(mean)
+    scale = np.ones(w.shape[:1], w.dtype) if scale is None else _floats(scale)
+    metadata = {
+        "format": _FORMAT,
+        "format_version": _VERSION,
+        "jaxlr_version": jaxlr.__version__,
+        "n_classes": 2 if w.ndim == 1 else w.shape[-1],
+        "feature_names": None if feature_names is None else [str(name) for name in feature_names],
+        "class_names": None if class_names is None else [str(name) for name in class_names],
+        "objective": dict(objective or {}),
+        "training": dict(training or {}),
+    }
+    _check(Model(Params(w, b), mean, scale, metadata))
+    try:
+        text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"JSON cannot hold the metadata: {error}.") from error
+    with write_atomically(path) as file:
+        np.savez(file, w=w, b=b, mean=mean, scale=scale, metadata=np.array(text))
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """Read what `save_model` wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A `Model`, its arrays as they were saved.
+
+    Raises:
+        ValueError: the file is damaged, or is no model of jaxlr.
+        OSError: it cannot be read, or is not there.
+    """
+    with open(path, "rb") as file:
+        try:
+            parts = _read(file)
+        except Exception as error:  # a damaged archive fails in a dozen ways
+            raise ValueError(
+                f"{os.fspath(path)} is not a model of jaxlr, or is damaged: "
+                f"{str(error).partition(chr(10))[0] or type(error).__name__}."
+            ) from error
+    try:
+        return _check(_model(parts))
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} cannot be used: {error}") from error
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike, replace: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` that takes its place when the block ends without an exception.
+
+    Args:
+        path: what is there is kept whole until then; a link is followed.
+        replace: False to leave everything as it was: whether it could be written.
+
+    Yields:
+        A binary file to write to.
+
+    Raises:
+        WriteError: an `OSError`: it cannot be written, or `path` is no file, such as a folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_atomically(Path(folder, "a.txt")) as file:
+    ...         _ = file.write(b"whole")
+    ...     os.listdir(folder)
+    ['a.txt']
+    """
+    target = Path(os.path.realpath(path))
+    # Beside the target, since a file can be moved at one stroke only within a file system.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is there already, and is not a file")
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WriteError(f"{os.fspath(path)} cannot be written: {reason}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _floats(array: Array) -> np.ndarray:
+    """Return a NumPy array; in float32 what NumPy has no floating dtype for, such as bfloat16."""
+    array = np.asarray(array)
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def _read(file: IO[bytes]) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
+        parts = {name: archive[name] for name in ("w", "b", "mean", "scale", "metadata")}
+    parts["metadata"] = json.loads(str(parts["metadata"][()]))
+    if parts["metadata"]["format"] != _FORMAT:
+        raise ValueError(f"its format is not {_FORMAT!r}")
+    return parts
+
+
+def _model(parts: dict[str, Any]) -> Model:
+    version = parts["metadata"].get("format_version")
+    if version != _VERSION:
+        raise ValueError(f"its format version is {version}, and this jaxlr reads {_VERSION}.")
+    return Model(Params(parts["w"], parts["b"]), parts["mean"], parts["scale"], parts["metadata"])
+
+
+def _check(model: Model) -> Model:
+    """Return the model, or say which of its parts does not fit the others."""
+    (w, b), mean, scale, metadata = model
+    if w.ndim not in (1, 2) or 0 in w.shape or (w.ndim == 2 and w.shape[1] < 3):
+        raise ValueError(f"w has shape {w.shape} where (n,), or (n, K) with K > 2, is due.")
+    for name, array, due in (("b", b, w.shape[1:]), ("mean", mean, w.shape[:1])):
+        if array.shape != due:
+            raise ValueError(f"{name} has shape {array.shape} where {due} is due.")
+    if scale.shape != w.shape[:1] or not (scale > 0).all():
+        raise ValueError(f"scale must be positive and of shape {w.shape[:1]}.")
+    if any(a.dtype.kind != "f" for a in (w, b, mean, scale)):
+        raise ValueError("w, b, mean and scale must be floating-point numbers.")
+    K = 2 if w.ndim == 1 else w.shape[1]
+    if metadata.get("n_classes") != K:
+        raise ValueError(f"n_classes is {metadata.get('n_classes')}, but w is that of {K} classes.")
+    for name, due in (("feature_names", w.shape[0]), ("class_names", K)):
+        names = metadata.get(name)
+        if names is not None and len(names) != due:
+            raise ValueError(f"{name} has {len(names)} names where {due} are due.")
+    return model

@@ -1,0 +1,112 @@
+"""The quasi-Newton loop on functions with known minima."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlr import minimize
+from jaxlr.types import Status
+
+
+def run(value, x, tol=1e-12, max_passes=100, precondition=lambda g: g):
+    search = minimize.start(jnp.asarray(x))
+    return minimize.minimize(
+        jax.value_and_grad(value), precondition, search, tol=tol, max_passes=max_passes
+    )
+
+
+def test_quadratic_with_its_hessian_takes_two_passes(x64):
+    A = jnp.diag(jnp.array([1.0, 1e4, 1e-3]))
+    end = run(
+        lambda x: (x - 2) @ A @ (x - 2) / 2, np.zeros(3), precondition=lambda g: g / A.diagonal()
+    )
+    np.testing.assert_allclose(end.x, 2.0, rtol=1e-12)
+    assert (int(end.num_passes), int(end.status)) == (2, Status.CONVERGED)
+
+
+def test_ill_conditioned_without_preconditioner(x64):
+    scales = jnp.geomspace(1.0, 1e3, 12)
+    end = run(lambda x: (scales * (x - 1) ** 2).sum(), np.zeros(12), tol=1e-18, max_passes=300)
+    np.testing.assert_allclose(end.x, 1.0, atol=1e-8)
+    assert int(end.status) == Status.CONVERGED
+
+
+def test_counts_are_of_evaluations(x64):
+    calls = []
+
+    def value(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.log(jnp.cosh(x - 3)).sum()
+
+    end = run(value, np.zeros(2))
+    jax.effects_barrier()
+    assert len(calls) == int(end.num_passes)
+
+
+def test_a_step_into_infinity_is_shortened(x64):
+    # −log is infinite beyond zero, where the first step leads: −log(x) + x has its minimum at 1.
+    end = run(lambda x: (x - jnp.log(x)).sum(), [0.01])
+    np.testing.assert_allclose(end.x, 1.0, rtol=1e-6)
+    assert int(end.status) == Status.CONVERGED
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_start_that_is_not_finite_ends_at_once(bad):
+    end = run(lambda x: (x**2).sum() + bad, [1.0])
+    assert (int(end.status), int(end.num_passes)) == (Status.NOT_FINITE, 1)
+
+
+def test_a_gradient_that_is_not_finite_ends_at_once():
+    end = run(lambda x: jnp.sqrt(x).sum(), [0.0])
+    assert int(end.status) == Status.NOT_FINITE
+
+
+def test_passes_are_limited_and_the_search_goes_on():
+    def value(x):
+        return jnp.logaddexp(x, -3 * x).sum()
+
+    first = run(value, [9.0], max_passes=3)
+    assert (int(first.status), int(first.num_passes)) == (minimize.RUNNING, 3)
+    grad = jax.value_and_grad(value)
+    end = minimize.minimize(grad, lambda g: g, first, tol=1e-10, max_passes=60)
+    np.testing.assert_allclose(end.x, np.log(3) / 4, rtol=1e-4)
+
+
+def test_the_precision_of_the_dtype_is_not_out_of_passes():
+    # With so small a tolerance only rounding can end it; the minimum is known.
+    end = run(lambda x: jnp.cosh(x - 0.3).sum(), np.zeros(5, np.float32), tol=0.0, max_passes=500)
+    assert int(end.status) in (Status.PRECISION_REACHED, Status.CONVERGED)
+    assert int(end.num_passes) < 40
+    np.testing.assert_allclose(end.x, 0.3, atol=1e-4)
+
+
+def test_lanes_do_not_change_each_other():
+    def end(target):
+        return run(lambda x: jnp.cosh(x - target).sum(), np.zeros(3, np.float32))
+
+    targets = jnp.array([0.5, jnp.nan, 2.0, 5.0])
+    lanes = jax.vmap(end)(targets)
+    assert lanes.status.tolist()[1] == Status.NOT_FINITE
+    for i in (0, 2, 3):
+        alone = end(targets[i])
+        np.testing.assert_allclose(lanes.x[i], alone.x, rtol=1e-5)
+        assert int(lanes.num_passes[i]) == int(alone.num_passes)
+
+
+def test_lbfgs_matrix_is_the_dense_bfgs_formula(x64):
+    rng = np.random.default_rng(0)
+    P = np.diag(rng.uniform(0.5, 2.0, 4))
+    M = rng.normal(size=(4, 4))
+    A = M @ M.T + np.eye(4)
+    H, pairs = P, []
+    for _ in range(3):
+        s = rng.normal(size=4)
+        y = A @ s
+        rho = 1 / (s @ y)
+        V = np.eye(4) - rho * np.outer(y, s)
+        H = V.T @ H @ V + rho * np.outer(s, s)
+        pairs.insert(0, (s, y, rho))
+    S, Y, rho = (jnp.asarray(np.stack(a)) for a in zip(*pairs, strict=True))
+    g = jnp.asarray(rng.normal(size=4))
+    np.testing.assert_allclose(minimize._lbfgs(g, S, Y, rho, lambda q: P @ q), H @ g, rtol=1e-12)

@@ -1,0 +1,73 @@
+"""Folds: sizes, classes, and weights without an array of weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlr
+from tests.helpers import assert_close, problem
+
+
+@pytest.mark.parametrize(("n_classes", "folds", "m"), [(2, 3, 20), (3, 5, 31), (4, 300, 700)])
+def test_folds_and_classes_are_even(n_classes, folds, m):
+    _, batch = problem(2, m, n_classes)
+    fold_of = np.asarray(jaxlr.stratified_folds(batch, folds, jax.random.key(0)))
+    assert fold_of.dtype == (np.uint8 if folds <= 256 else np.int32)
+    sizes = np.bincount(fold_of, minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+    for k in range(n_classes):
+        of_class = np.bincount(fold_of[np.asarray(batch.y) == k], minlength=folds)
+        assert of_class.max() - of_class.min() <= 1
+
+
+def test_keys_draw_different_folds_and_jit_the_same():
+    _, batch = problem(2, 40)
+    draw = [np.asarray(jaxlr.stratified_folds(batch, 4, jax.random.key(i))) for i in (0, 1)]
+    assert (draw[0] != draw[1]).any()
+    jitted = jax.jit(lambda batch: jaxlr.stratified_folds(batch, 4, jax.random.key(0)))(batch)
+    np.testing.assert_array_equal(jitted, draw[0])
+
+
+def test_soft_labels_count_for_their_most_likely_class():
+    for n_classes in (2, 3):
+        _, batch = problem(2, 30, n_classes, soft=True)
+        y = np.asarray(batch.y)
+        label = y.argmax(axis=0) if n_classes > 2 else y > 0.5
+        fold_of = np.asarray(jaxlr.stratified_folds(batch, 3, jax.random.key(0)))
+        for k in range(n_classes):
+            assert np.ptp(np.bincount(fold_of[label == k], minlength=3)) <= 1
+
+
+@pytest.mark.parametrize("folds", [1, 21])
+def test_number_of_folds_out_of_range(folds):
+    _, batch = problem(2, 20)
+    with pytest.raises(ValueError, match=f"folds is {folds}; it must be between 2 and the 20"):
+        jaxlr.stratified_folds(batch, folds, jax.random.key(0))
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_fold_weights_are_the_batch_without_the_others(dtype, weights, held_out):
+    params, batch = problem(3, 20, weights=weights, dtype=dtype)
+    fold_of = jnp.arange(20) % 3
+    lazy = jaxlr.FoldWeights(fold_of, jnp.array(1), batch.weights, held_out)
+    kept = np.flatnonzero((np.arange(20) % 3 == 1) == held_out)
+    fewer = batch.select(lambda a: a[..., kept])
+    lazy_batch = jaxlr.Batch(batch.X, batch.y, lazy)
+    assert_close(
+        jaxlr.value_and_grad(params, lazy_batch), jaxlr.value_and_grad(params, fewer), dtype
+    )
+
+
+def test_fold_weights_nest(dtype):
+    params, batch = problem(3, 20, dtype=dtype)
+    inner = jaxlr.FoldWeights(jnp.arange(20) % 4, jnp.array(0))
+    outer = jaxlr.FoldWeights(jnp.arange(20) % 3, jnp.array(1), inner)
+    kept = np.flatnonzero((np.arange(20) % 4 != 0) & (np.arange(20) % 3 != 1))
+    fewer = batch.select(lambda a: a[..., kept])
+    assert_close(
+        jaxlr.loss(params, jaxlr.Batch(batch.X, batch.y, outer)),
+        jaxlr.loss(params, fewer),
+        dtype,
+    )

@@ -1,0 +1,104 @@
+"""Sweeps and cross-validation against single fits and scikit-learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss
+
+import jaxlr
+from jaxlr.sweep import select
+from tests.helpers import assert_close, problem
+
+L2 = jnp.array([1.0, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_lanes_are_fits(x64, n_classes):
+    _, batch = problem(3, 40, n_classes, weights=True)
+    lanes = jaxlr.sweep(batch, jaxlr.Penalty(jnp.asarray(L2, float)))
+    for i, l2 in enumerate(np.asarray(L2, float)):
+        alone = jaxlr.fit(batch, jaxlr.Penalty(l2))
+        np.testing.assert_allclose(lanes.params.w[i], alone.params.w, atol=1e-9)
+        np.testing.assert_allclose(lanes.loss[i], alone.loss, rtol=1e-12)
+    assert (lanes.suboptimality < 1e-12).all()
+
+
+def test_factors_for_all_lanes_or_for_each():
+    _, batch = problem(3, 40)
+    factors = jnp.array([0.0, 1.0, 2.0])
+    shared = jaxlr.sweep(batch, jaxlr.Penalty(L2, factors))
+    each = jaxlr.sweep(batch, jaxlr.Penalty(L2, jnp.stack([factors] * 3)))
+    alone = jaxlr.fit(batch, jaxlr.Penalty(L2[1], factors))
+    assert_close(shared.params, each.params, "float32")
+    assert_close(shared.params.w[1], alone.params.w, "float32", 100)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_cross_validation_is_scikit_learns(x64, n_classes):
+    _, batch = problem(4, 60, n_classes, seed=2, weights=True)
+    X, y, c = np.asarray(batch.X).T, np.asarray(batch.y, int), np.asarray(batch.weights)
+    fold_of = jnp.asarray(np.arange(60) % 3)
+    l2 = np.array([0.5, 0.02])
+    result = jaxlr.cross_validate(batch, jaxlr.Penalty(jnp.asarray(l2)), folds=fold_of)
+    for p in range(2):
+        for f in range(3):
+            fit, held = np.arange(60) % 3 != f, np.arange(60) % 3 == f
+            C = 1 / (l2[p] * c[fit].sum())
+            model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+            model.fit(X[fit], y[fit], sample_weight=c[fit])
+            a = model.predict_proba(X[held])
+            expected = log_loss(y[held], a, sample_weight=c[held], labels=range(n_classes))
+            np.testing.assert_allclose(result.scores.log_loss[p, f], expected, rtol=1e-8)
+            right = accuracy_score(y[held], a.argmax(axis=1), sample_weight=c[held])
+            np.testing.assert_allclose(result.scores.accuracy[p, f], right, rtol=1e-12)
+            w = np.asarray(result.solutions.params.w[p, f])
+            coef = model.coef_[0] if n_classes == 2 else model.coef_.T
+            np.testing.assert_allclose(w, coef, atol=1e-6)
+
+
+def test_drawn_folds_are_the_stratified_ones():
+    _, batch = problem(3, 40)
+    key, penalties = jax.random.key(3), jaxlr.Penalty(L2)
+    drawn = jaxlr.cross_validate(batch, penalties, folds=4, key=key)
+    given = jaxlr.cross_validate(batch, penalties, folds=jaxlr.stratified_folds(batch, 4, key))
+    assert drawn.scores.log_loss.shape == (3, 4)
+    assert_close(drawn.scores, given.scores, "float32")
+
+
+def test_selection():
+    # Means 1.0, 1.05, 1.2 and NaN; the standard error of the best is 0.1.
+    log_loss = jnp.array([[0.9, 1.1], [1.0, 1.1], [1.2, 1.2], [jnp.nan, 0.0]])
+    best, one_se = select(jnp.array([0.1, 1.0, 10.0, 100.0]), log_loss)
+    assert (int(best), int(one_se)) == (0, 1)
+    best, one_se = select(jnp.array([1.0, 0.1, 10.0, 100.0]), log_loss)
+    assert (int(best), int(one_se)) == (0, 0)
+
+
+def test_score_gives_soft_labels_part_credit(dtype):
+    params, batch = problem(3, 20, soft=True, weights=True, dtype=dtype)
+    z = np.asarray(jaxlr.logits(params, batch.X), float)
+    y, c = np.asarray(batch.y, float), np.asarray(batch.weights, float)
+    expected = np.average(np.where(z > 0, y, 1 - y), weights=c)
+    assert_close(jaxlr.score(params, batch).accuracy, expected, dtype)
+    assert_close(jaxlr.score(params, batch).log_loss, jaxlr.loss(params, batch), dtype)
+
+
+def test_score_of_nan_is_nan():
+    params, batch = problem(3, 20)
+    scores = jaxlr.score(params._replace(b=jnp.nan), batch)
+    assert np.isnan(scores.log_loss)
+    assert np.isnan(scores.accuracy)
+
+
+def test_complaints():
+    _, batch = problem(3, 20)
+    with pytest.raises(ValueError, match=r"penalties\.l2 has shape \(\) where \(P,\) is due"):
+        jaxlr.sweep(batch, jaxlr.Penalty(0.1))
+    with pytest.raises(ValueError, match=r"penalties\.factors has 2 lanes, penalties\.l2 3"):
+        jaxlr.sweep(batch, jaxlr.Penalty(L2, jnp.ones((2, 3))))
+    with pytest.raises(ValueError, match=r"give key=jax\.random\.key"):
+        jaxlr.cross_validate(batch, jaxlr.Penalty(L2))
+    with pytest.raises(ValueError, match=r"folds has shape \(3,\) where \(20,\) is due"):
+        jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=jnp.arange(3))
