@@ -1,0 +1,1 @@
+"""Timings side by side: peers in the same run, on the same data, checked to agree."""
