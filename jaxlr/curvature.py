@@ -135,13 +135,15 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
         lambda carry: failed(carry) & (carry[0] < 1), more, (jitter, jnp.full_like(A, jnp.nan))
     )
 
+    # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves in lanes.
+    inverse = linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
+
     def apply(grad: Params) -> Params:
         w = grad.w - jnp.tensordot(centre, grad.b, axes=0)
         r = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
         # A shared H has a column for each class; a whole one has the classes in its rows.
         columns = r.reshape(rows * k, -1)
-        x = unscale[:, None] * linalg.cho_solve((factor, True), unscale[:, None] * columns)
-        x = x.reshape(r.shape)
+        x = (inverse.T @ (inverse @ columns)).reshape(r.shape)
         w = x[:-1]
         return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))
 
