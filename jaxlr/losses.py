@@ -88,20 +88,7 @@ def _binary_jvp(primals, tangents):
 binary_value_and_residual.defjvp(_binary_jvp, symbolic_zeros=True)
 
 
-def _binary_curvature(z: Array) -> Array:
-    e, unlikely, _ = _split(z)
-    return unlikely / (1 + e)
-
-
-def binary_curvature_product(z: Array, u: Array) -> Array:
-    """Return `a(1−a)·u` with `a = σ(z)`: the second derivative of the loss times u.
-
-    >>> float(binary_curvature_product(0.0, 1.0))
-    0.25
-    """
-    return _binary_curvature(z) * u
-
-
+@jax.custom_jvp
 def binary_probability(z: Array) -> Array:
     """Return `σ(z)`.
 
@@ -110,6 +97,31 @@ def binary_probability(z: Array) -> Array:
     """
     e, unlikely, positive = _split(z)
     return jnp.where(positive, 1 / (1 + e), unlikely)
+
+
+@jax.custom_jvp
+def binary_curvature(z: Array) -> Array:
+    """Return `a(1−a)` with `a = σ(z)`, the second derivative of the loss.
+
+    >>> float(binary_curvature(0.0))
+    0.25
+    """
+    e, unlikely, _ = _split(z)
+    return unlikely / (1 + e)
+
+
+def binary_curvature_product(z: Array, u: Array) -> Array:
+    """Return `a(1−a)·u` with `a = σ(z)`: the second derivative of the loss times u.
+
+    >>> float(binary_curvature_product(0.0, 2.0))
+    0.5
+    """
+    return binary_curvature(z) * u
+
+
+# σ' = a(1−a) and (a(1−a))' = a(1−a)(1−2a): by hand, since |z| in the code has a kink at 0.
+binary_probability.defjvps(lambda dz, a, z: binary_curvature(z) * dz)
+binary_curvature.defjvps(lambda dz, s, z: s * (1 - 2 * binary_probability(z)) * dz)
 
 
 # --- K classes: z and y are (K, m) --------------------------------------------------------------
@@ -177,6 +189,28 @@ def _softmax_jvp(primals, tangents):
 softmax_value_and_residual.defjvp(_softmax_jvp, symbolic_zeros=True)
 
 
+@jax.custom_jvp
+def softmax_probability(z: Array) -> Array:
+    """Return `softmax(z)` over the first axis.
+
+    >>> softmax_probability(jnp.zeros((4, 1))).T.tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    return _softmax(z).a
+
+
+@jax.custom_jvp
+def softmax_log_probability(z: Array) -> Array:
+    """Return `log softmax(z)` over the first axis: not −0 where a probability rounds to one.
+
+    >>> f"{softmax_log_probability(jnp.array([[20.0], [0.0]]))[0, 0]:.3e}"
+    '-2.061e-09'
+    """
+    p = _softmax(z)
+    return -(jnp.log1p(p.rest)[None] + p.distance)
+
+
+@jax.custom_jvp
 def softmax_curvature_product(z: Array, u: Array) -> Array:
     """Return `(diag(a) − aaᵀ)·u = a ⊙ (u − aᵀu)` with `a = softmax(z)`.
 
@@ -191,29 +225,40 @@ def softmax_curvature_product(z: Array, u: Array) -> Array:
     return p.a * (u - (p.a * u).sum(axis=0, keepdims=True))
 
 
-def _softmax_curvature(z: Array) -> Array:
+@jax.custom_jvp
+def softmax_curvature(z: Array) -> Array:
+    """Return `diag(a) − aaᵀ` with `a = softmax(z)`, for each example: `(K, K, m)`.
+
+    >>> softmax_curvature(jnp.zeros((2, 1)))[:, :, 0].tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
+    """
     p = _softmax(z)
     own = jnp.eye(z.shape[0], dtype=bool)[:, :, None]
     return jnp.where(own, (p.a * p.not_a)[:, None], -p.a[:, None] * p.a[None])
 
 
-def softmax_probability(z: Array) -> Array:
-    """Return `softmax(z)` over the first axis.
-
-    >>> softmax_probability(jnp.zeros((4, 1))).T.tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-    return _softmax(z).a
+def _d_curvature_product(dz: Array, su: Array, z: Array, u: Array) -> Array:
+    """With da = s·dz: `da ⊙ (u − aᵀu) − a·(daᵀu)`."""
+    a, da = softmax_probability(z), softmax_curvature_product(z, dz)
+    centred = u - (a * u).sum(axis=0, keepdims=True)
+    return da * centred - a * (da * u).sum(axis=0, keepdims=True)
 
 
-def softmax_log_probability(z: Array) -> Array:
-    """Return `log softmax(z)` over the first axis: not −0 where a probability rounds to one.
+def _d_curvature(dz: Array, s: Array, z: Array) -> Array:
+    a, da = softmax_probability(z), softmax_curvature_product(z, dz)
+    own = jnp.eye(z.shape[0], dtype=bool)[:, :, None]
+    return jnp.where(own, da[:, None], 0) - da[:, None] * a[None] - a[:, None] * da[None]
 
-    >>> f"{softmax_log_probability(jnp.array([[20.0], [0.0]]))[0, 0]:.3e}"
-    '-2.061e-09'
-    """
-    p = _softmax(z)
-    return -(jnp.log1p(p.rest)[None] + p.distance)
+
+# By hand, since the maximum in the code has a kink where two classes are level.
+softmax_probability.defjvps(lambda dz, a, z: softmax_curvature_product(z, dz))
+softmax_log_probability.defjvps(
+    lambda dz, _, z: dz - (softmax_probability(z) * dz).sum(axis=0, keepdims=True)
+)
+softmax_curvature_product.defjvps(
+    _d_curvature_product, lambda du, su, z, u: softmax_curvature_product(z, du)
+)
+softmax_curvature.defjvps(_d_curvature)
 
 
 # --- Which of the two ---------------------------------------------------------------------------
@@ -221,13 +266,13 @@ def softmax_log_probability(z: Array) -> Array:
 BINARY = PointwiseLoss(
     binary_value_and_residual,
     binary_curvature_product,
-    lambda z: _binary_curvature(z)[None, None],
+    lambda z: binary_curvature(z)[None, None],
     binary_probability,
 )
 SOFTMAX = PointwiseLoss(
     softmax_value_and_residual,
     softmax_curvature_product,
-    _softmax_curvature,
+    softmax_curvature,
     softmax_probability,
 )
 

@@ -166,7 +166,8 @@ def write_atomically(path: str | os.PathLike, replace: bool = True) -> Iterator[
         reason = error.strerror or error
         raise WriteError(f"{os.fspath(path)} cannot be written: {reason}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _floats(array: Array) -> np.ndarray:

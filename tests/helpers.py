@@ -7,8 +7,10 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxlr
+from jaxlr import tiles
 from jaxlr.objective import NO_PENALTY
 
 
@@ -68,7 +70,7 @@ QUICK = _quick_options()
 
 
 def quick(fun):
-    """Return a fresh jitted `fun` that is cheap to compile: no cache remembers another tile."""
+    """Return a jitted `fun` that is cheap to compile."""
     return jax.jit(lambda *args: fun(*args), compiler_options=QUICK)
 
 
@@ -82,6 +84,16 @@ def _everything(params, v, batch, penalty):
 
 
 _everything = quick(_everything)
+
+
+@contextlib.contextmanager
+def tiles_of(examples):
+    """Cut the examples into tiles of this size; no program compiled for another size is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "_TILE_EXAMPLES", (examples, examples))
+        jax.clear_caches()
+        yield
+    jax.clear_caches()
 
 
 def in_float64(tree):

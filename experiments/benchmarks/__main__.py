@@ -54,7 +54,7 @@ def medians(ways: dict, repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Run, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Times loss and gradient of many lanes.")
     parser.add_argument("--quick", action="store_true", help="an eighth of the examples")
     m = EXAMPLES // (8 if parser.parse_args().quick else 1)
     rng = np.random.default_rng(0)

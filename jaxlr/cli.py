@@ -1,0 +1,400 @@
+"""The command line: `jaxlr sweep`."""
+
+import contextlib
+import enum
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxlr
+from jaxlr import plots
+from jaxlr.extras import MissingExtra, require
+from jaxlr.model_file import WriteError, save_model, write_atomically
+from jaxlr.types import Batch, Penalty, Solution, Status
+
+if TYPE_CHECKING:
+    import typer
+
+Dataset = enum.StrEnum("Dataset", ["breast_cancer", "digits", "iris", "wine"])
+
+# \b keeps the lines that follow as they are.
+_EXAMPLES = """\b
+Examples:
+  jaxlr sweep
+  jaxlr sweep --dataset digits --plot digits.png --output digits.npz
+  jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json"""
+_LEGEND = (
+    "best: the least mean log loss. 1 SE: the strongest penalty within one standard error of it. "
+    "±: standard error over the folds. gradient: its norm; gap: how far the objective is above "
+    "its optimum, at most; of both the worst of the folds."
+)
+
+
+class Data(NamedTuple):
+    """A data set, its columns standardised by mean and scale."""
+
+    name: str
+    batch: Batch
+    mean: np.ndarray
+    scale: np.ndarray
+    feature_names: list[str]
+    class_names: list[str]
+
+
+class Sweep(NamedTuple):
+    """What the command found; its arrays are NumPy's."""
+
+    data: Data
+    seed: int  # of the draw of folds
+    fold_of: np.ndarray  # the fold number of each example
+    result: jaxlr.CrossValidation
+    path: Solution  # the fits to all examples, a lane a penalty
+    seconds: float  # compiling included
+
+
+class Refusal(Exception):
+    """A sentence for the user, in place of a traceback."""
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Where the encoding has no ±, a question mark is better than a traceback.
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    with _in_a_sentence():
+        app = make_app()
+    app()
+
+
+def make_app() -> "typer.Typer":
+    """Return the commands: each declares its options here, and calls plain functions.
+
+    Raises:
+        MissingExtra: typer is not installed.
+    """
+    require("typer", "cli")
+    import typer
+
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    def option(help: str, *names: str, **settings: Any) -> Any:
+        return typer.Option(*names, help=help, **settings)
+
+    @app.callback(invoke_without_command=True)
+    def jaxlr_(
+        context: typer.Context,
+        version: Annotated[bool, option("Show the version and exit.", "--version")] = False,
+    ) -> None:
+        """Logistic regression in JAX: many fits at once, each with a bound on its error."""
+        if version:
+            typer.echo(f"jaxlr {jaxlr.__version__}")
+            raise typer.Exit()
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    @app.command(epilog=_EXAMPLES)
+    def sweep(
+        dataset: Annotated[
+            Dataset, option("Data within scikit-learn; all but the first have several classes.")
+        ] = Dataset.breast_cancer,
+        folds: Annotated[int, option("Folds, stratified by class.", min=2)] = 5,
+        penalties: Annotated[int, option("How many, evenly spaced in the logarithm.", min=2)] = 20,
+        l2_min: Annotated[float, option("The weakest penalty.")] = 1e-4,
+        l2_max: Annotated[float, option("The strongest penalty.")] = 1.0,
+        seed: Annotated[int, option("Of the draw of folds.", min=0, max=2**32 - 1)] = 0,
+        plot: Annotated[
+            Path | None, option("Draw loss and coefficients: .png, .svg or .pdf.", metavar="FILE")
+        ] = None,
+        output: Annotated[
+            Path | None, option("Write the best model, fitted to all data.", metavar="FILE.npz")
+        ] = None,
+        as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
+    ) -> None:
+        """Choose the penalty by cross-validation on a real data set.
+
+        The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
+        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first.
+        Computes in float32; set JAX_ENABLE_X64=1 for float64.
+
+        Exit code: 0; 1 if a fit failed; 2 if the options cannot be used.
+        """
+        with _in_a_sentence():
+            _check_files(plot, output)
+            found = _run(_load(dataset), penalties, l2_min, l2_max, folds, seed)
+            if as_json:
+                typer.echo(json.dumps(_content(found), allow_nan=False))
+            else:
+                _print(found)
+            # Last: if a disk is full, what was computed has been told.
+            _write(found, plot, output)
+        failed = _failure(found)
+        if failed:
+            typer.echo(f"jaxlr: {failed}", err=True)
+            raise typer.Exit(1)
+
+    return app
+
+
+@contextlib.contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Say what went wrong in place of a traceback, and end with exit code 2."""
+    try:
+        yield
+    except (Refusal, MissingExtra, WriteError) as error:
+        print(f"jaxlr: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _check_files(plot: Path | None, output: Path | None) -> None:
+    """Refuse what could not be written in the end; import what will be needed then."""
+    for path, endings in ((plot, (".png", ".svg", ".pdf")), (output, (".npz",))):
+        if path is not None:
+            if path.suffix.lower() not in endings:
+                raise Refusal(f"{path} is a name that does not end in {' or '.join(endings)}.")
+            if not path.parent.is_dir():
+                raise Refusal(f"{path} cannot be written: there is no folder {path.parent}.")
+            with write_atomically(path, replace=False):
+                pass
+    require("rich.console", "cli")
+    if plot is not None:
+        require("matplotlib.figure", "plots")
+
+
+def _load(name: str) -> Data:
+    """Return one of scikit-learn's data sets, its columns standardised.
+
+    >>> data = _load("iris")
+    >>> data.batch.X.shape, data.class_names
+    ((4, 150), ['setosa', 'versicolor', 'virginica'])
+    """
+    bunch = getattr(require("sklearn.datasets", "cli"), f"load_{name}")()
+    mean, scale = bunch.data.mean(axis=0), bunch.data.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    batch = Batch.from_rows((bunch.data - mean) / scale, bunch.target)
+    feature_names, class_names = map(str, bunch.feature_names), map(str, bunch.target_names)
+    return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
+
+
+def _penalties(count: int, low: float, high: float, dtype: Any) -> np.ndarray:
+    """Return penalties evenly spaced in the logarithm, or refuse the range.
+
+    >>> _penalties(3, 0.25, 1.0, np.float32).tolist()
+    [0.25, 0.5, 1.0]
+    """
+    limits = np.finfo(dtype)
+    if limits.tiny <= low < high <= limits.max:
+        l2 = np.geomspace(low, high, count).astype(dtype)
+        if (np.diff(l2) > 0).all():
+            return l2
+    raise Refusal(
+        f"--l2-min {low:g} --l2-max {high:g}: they must be positive and finite, the first below "
+        f"the second, with {count} different numbers of {limits.dtype} between them."
+    )
+
+
+def _run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, seed: int) -> Sweep:
+    """Cross-validate the penalties, and fit each to all examples."""
+    batch = data.batch
+    l2 = _penalties(penalties, l2_min, l2_max, batch.X.dtype)
+    counts = np.bincount(np.asarray(batch.y, int))
+    if folds > counts.min():
+        raise Refusal(
+            f"--folds {folds}: class {data.class_names[counts.argmin()]} has {counts.min()} "
+            "examples, and every fold needs one."
+        )
+    start = time.perf_counter()
+    if sys.stderr.isatty():
+        print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
+    with _ended_by_ctrl_c():
+        fold_of = jaxlr.stratified_folds(batch, folds, jax.random.key(seed))
+        result = jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of)
+        path = jaxlr.sweep(batch, Penalty(l2))
+        fold_of, result, path = jax.device_get((fold_of, result, path))
+    return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: XLA is deaf to it, and crashes on the way out."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _chosen(found: Sweep) -> Solution:
+    """Return the fit of the best penalty to all examples."""
+    return jax.tree.map(lambda leaf: leaf[int(found.result.best)], found.path)
+
+
+def _failure(found: Sweep) -> str | None:
+    """Return a sentence about the fits that are no optimum, or None if all are."""
+    folds = found.result.solutions.status
+    status = np.column_stack([folds, found.path.status])
+    failed = np.argwhere(status > Status.PRECISION_REACHED)
+    if not len(failed):
+        return None
+    lane, fold = failed[0]
+    on = "all examples" if fold == folds.shape[1] else f"those outside fold {fold}"
+    return (
+        f"{len(failed)} of {status.size} fits failed; the first is l2 = "
+        f"{found.result.penalties.l2[lane]:.2e} on {on}: {Status(int(status[lane, fold])).message}."
+    )
+
+
+def _print(found: Sweep) -> None:
+    """Print the table, what it means, what was run and what was chosen."""
+    console = require("rich.console", "cli").Console(highlight=False, markup=False)
+    # A narrower terminal breaks the lines itself, and no number is cut short.
+    console.width = max(80, console.width)
+    console.print(_table(found), "", _LEGEND, "", *_closing(found), sep="\n")
+
+
+def _table(found: Sweep) -> Any:
+    """Return the table of the penalties, one a row, at most 80 columns wide."""
+    table = require("rich.table", "cli").Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "l2", "log loss", "accuracy", "gradient", "gap"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table.add_column("status")
+    penalties, fits, scores, best, best_one_se = found.result
+    loss, accuracy = map(plots.mean_and_error, scores)
+    columns = (
+        [f"{l2:.2e}" for l2 in penalties.l2],
+        [f"{mean:.4f} ± {error:.4f}" for mean, error in zip(*loss, strict=True)],
+        [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(*accuracy, strict=True)],
+        [f"{worst:.1e}" for worst in fits.gradient_norm.max(axis=1)],
+        [f"{worst:.1e}" for worst in fits.suboptimality.max(axis=1)],
+        [_words(status) for status in fits.status],
+    )
+    for i, row in enumerate(zip(*columns, strict=True)):
+        marks = [word for word, place in (("best", best), ("1 SE", best_one_se)) if i == place]
+        style = "bold green" if "best" in marks else "cyan" if marks else None
+        table.add_row("\n".join(marks), *row, style=style)
+    return table
+
+
+def _words(status: np.ndarray) -> str:
+    r"""Return how lanes ended; with counts where they differ.
+
+    >>> _words(np.array([0, 0, 0])), _words(np.array([0, 2, 0]))
+    ('converged', '2 converged,\n1 out of passes')
+    """
+    codes = zip(*np.unique(status, return_counts=True), strict=True)
+    words = [(count, _name(code).replace("_", " ")) for code, count in codes]
+    return words[0][1] if len(words) == 1 else ",\n".join(f"{n} {word}" for n, word in words)
+
+
+def _name(code: int) -> str:
+    return Status(code).name.lower()
+
+
+def _closing(found: Sweep) -> list[str]:
+    """Return what was run and chosen, in sentences."""
+    batch, fits, fit = found.data.batch, found.result.solutions, _chosen(found)
+    (penalties, folds), best = fits.status.shape, int(found.result.best)
+    passes = max(fits.num_passes.max(), found.path.num_passes.max())
+    lines = [
+        f"{found.data.name}: {batch.m_examples} examples × {batch.n_features} features, "
+        f"{batch.n_classes} classes; columns standardised (mean and standard deviation of all "
+        f"examples). {folds} folds × {penalties} penalties = {fits.status.size} lanes, and "
+        f"{penalties} on all examples; at most {passes} passes each; {found.seconds:.1f} s; "
+        f"{batch.X.dtype}.",
+        f"Best, fitted to all examples: l2 = {found.result.penalties.l2[best]:.2e}, objective "
+        f"{fit.loss:.6f}, gradient {fit.gradient_norm:.1e}, gap {fit.suboptimality:.1e}, "
+        f"{_words(fit.status)}.",
+    ]
+    if best in (0, penalties - 1):
+        end = "weakest, so lower --l2-min" if best == 0 else "strongest, so raise --l2-max"
+        lines.append(f"The best penalty tried is the {end}.")
+    return lines
+
+
+def _content(found: Sweep) -> dict[str, Any]:
+    """Return what `--json` prints: lists over P penalties, or P lists over F folds."""
+    data, (penalties, fits, scores, best, best_one_se) = found.data, found.result
+    spread = {name: plots.mean_and_error(score) for name, score in scores._asdict().items()}
+    content = {
+        "jaxlr_version": jaxlr.__version__,
+        **_training(found),
+        "m_examples": data.batch.m_examples,
+        "n_features": data.batch.n_features,
+        "n_classes": data.batch.n_classes,
+        "fold_of": found.fold_of,
+        "seconds": found.seconds,
+        "l2": penalties.l2,
+        **scores._asdict(),
+        **{f"mean_{name}": mean for name, (mean, _) in spread.items()},
+        **{f"standard_error_{name}": error for name, (_, error) in spread.items()},
+        "gradient_norm": fits.gradient_norm,
+        "suboptimality": fits.suboptimality,
+        "num_passes": fits.num_passes,
+        "status": [[_name(code) for code in lane] for lane in fits.status.tolist()],
+        "best": int(best),
+        "best_one_se": int(best_one_se),
+        "model": _objective(found),
+    }
+    return {name: _plain(value) for name, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers as JSON has them: None stands for what is not finite."""
+    if isinstance(value, str | int | list | dict):
+        return value
+    array = np.asarray(value).astype(object)
+    array[~np.isfinite(value)] = None
+    return array.tolist()
+
+
+def _training(found: Sweep) -> dict[str, Any]:
+    return {
+        "dataset": found.data.name,
+        "standardised": True,
+        "folds": found.result.solutions.status.shape[1],
+        "seed": found.seed,
+        "dtype": str(found.data.batch.X.dtype),
+    }
+
+
+def _objective(found: Sweep) -> dict[str, Any]:
+    numbers = {"l2": found.result.penalties.l2[int(found.result.best)], **_chosen(found)._asdict()}
+    numbers["status"] = _name(int(numbers.pop("status")))
+    del numbers["params"]
+    return {name: _plain(number) for name, number in numbers.items()}
+
+
+def _write(found: Sweep, plot: Path | None, output: Path | None) -> None:
+    """Write the picture and the model, where they were asked for."""
+    data, how = found.data, _training(found)
+    if plot is not None:
+        names, title = data.feature_names, f"{data.name}: {how['folds']}-fold cross-validation"
+        figure = plots.sweep_figure(found.result, found.path, names, title, "standard deviation")
+        with write_atomically(plot) as file:
+            figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
+    if output is not None:
+        save_model(
+            output,
+            _chosen(found).params,
+            mean=data.mean,
+            scale=data.scale,
+            feature_names=data.feature_names,
+            class_names=data.class_names,
+            objective=_objective(found),
+            training=how,
+        )
+
+
+if __name__ == "__main__":
+    main()
