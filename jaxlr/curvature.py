@@ -27,7 +27,7 @@ from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty
 
-_MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
+_MOST_PARAMETERS = 256  # of a softmax whose Hessian is taken whole
 
 
 class Curvature(NamedTuple):
@@ -44,12 +44,14 @@ class Curvature(NamedTuple):
 
 
 @jax.jit
-def make_curvature(params: Params, batch: Batch) -> Curvature:
-    """Return the curvature of the data term at params, from two passes over X.
+def make_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
+    """Return the curvature of the data term at params, from one or two passes over X.
 
     Args:
         params: where: `w` `(n,)` or `(n, K)`.
         batch: the examples.
+        centre: x̄, `(n,)`; the weighted mean of the examples when None, or any point near it.
+            Lanes that share a centre share the products with X.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
     >>> curvature = make_curvature(Params(jnp.zeros(1), jnp.array(0.0)), batch)
@@ -64,8 +66,10 @@ def make_curvature(params: Params, batch: Batch) -> Curvature:
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
         return feature_sums(tile.X, ones), total_weight(tile, dtype)
 
-    first, total = sum_over_tiles(moments, batch)
-    centre = first / total
+    if centre is None:
+        first, total = sum_over_tiles(moments, batch)
+        centre = first / total
+    centre = jnp.asarray(centre, dtype)
     whole = K == 2 or (n + 1) * K <= _MOST_PARAMETERS
     k = 1 if K == 2 or not whole else K
 
@@ -80,10 +84,11 @@ def make_curvature(params: Params, batch: Batch) -> Curvature:
         S = weighted(tile.weights, S)
         X = jnp.concatenate([tile.X - centre[:, None], jnp.ones((1, tile.m_examples), dtype)])
         # One class at a time, to hold n·k·t values instead of n·k²·t.
-        return lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
+        H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
+        return H, total_weight(tile, dtype)
 
-    H = sum_over_tiles(scatter, batch, values=(n + 1) * (k + 1) + K + k * k) / total
-    return Curvature(jnp.transpose(H, (1, 0, 3, 2)), centre)
+    H, total = sum_over_tiles(scatter, batch, values=(n + 1) * (k + 1) + K + k * k)
+    return Curvature(jnp.transpose(H / total, (1, 0, 3, 2)), centre)
 
 
 def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params], Params]:

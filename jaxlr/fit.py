@@ -129,8 +129,9 @@ def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
         # vanishes: that of the null model is a safe one.
         place = jnp.where(state.search.step == 1, state.search.x, x_null)
         search = minimize.forget(state.search)
-        search = search._replace(num_passes=search.num_passes + 2)
-        return _State(search, make_curvature(unravel(place), batch), jnp.array(False))
+        search = search._replace(num_passes=search.num_passes + 1)
+        curvature = make_curvature(unravel(place), batch, state.curvature.centre)
+        return _State(search, curvature, jnp.array(False))
 
     def stage(state: _State) -> _State:
         # A loop of one turn or none: under vmap it runs only if a lane needs it.

@@ -155,8 +155,14 @@ def _l2(params: Params, penalty: Penalty) -> Array:
     return l2 * jnp.asarray(penalty.factors, params.w.dtype).reshape(-1, *[1] * (params.w.ndim - 1))
 
 
-def _arrays(params: Params) -> Params:
-    return Params(*map(jnp.asarray, params))
+def _floating(params: Params) -> Params:
+    """Return params as arrays; integers, to which no gradient could be cast, as floats."""
+    arrays = [jnp.asarray(a) for a in params]
+    return Params(*(a if jnp.issubdtype(a.dtype, jnp.floating) else a * 1.0 for a in arrays))
+
+
+def _rounded(tree: Params, like: Params) -> Params:
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
 
 
 @jax.jit
@@ -184,10 +190,8 @@ def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     True
     """
     check_shapes(params, batch, penalty)
-    params = _arrays(params)
-    ridge = (_l2(params, penalty) * params.w**2).sum() / 2
-    value = _data_loss(params, batch)
-    return value + ridge.astype(value.dtype)
+    wide, _ = working(_floating(params), batch)
+    return _data_loss(wide, batch) + (_l2(wide, penalty) * wide.w**2).sum() / 2
 
 
 @jax.jit
@@ -210,11 +214,11 @@ def value_and_grad(
     '-0.6667 -0.1667'
     """
     check_shapes(params, batch, penalty)
-    params = _arrays(params)
-    value, grad = _data_value_and_grad(params, batch)
-    pull = _l2(params, penalty) * params.w
-    ridge = (pull * params.w).sum() / 2
-    return value + ridge.astype(value.dtype), Params(grad.w + pull, grad.b)
+    params = _floating(params)
+    wide, _ = working(params, batch)
+    value, grad = _data_value_and_grad(wide, batch)
+    pull = _l2(wide, penalty) * wide.w
+    return value + (pull * wide.w).sum() / 2, _rounded(Params(grad.w + pull, grad.b), params)
 
 
 @jax.jit
@@ -247,12 +251,13 @@ def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) 
     '1.1667'
     """
     check_shapes(params, batch, penalty)
-    params, v = _arrays(params), _arrays(v)
+    params, v = _floating(params), _floating(v)
     for name, a, b in zip(Params._fields, v, params, strict=True):
         if a.shape != b.shape:
             raise ValueError(f"v.{name} has shape {a.shape}, params.{name} has {b.shape}.")
-    Hv = _mean_hvp(params, v, batch)
-    return Params(Hv.w + _l2(params, penalty) * v.w, Hv.b)
+    (wide, _), (v, _) = working(params, batch), working(v, batch)
+    Hv = _mean_hvp(wide, v, batch)
+    return _rounded(Params(Hv.w + _l2(wide, penalty) * v.w, Hv.b), params)
 
 
 @jax.jit
@@ -275,17 +280,16 @@ def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Para
     '1.1667 0.5000 0.2500'
     """
     check_shapes(params, batch, penalty)
-    params = _arrays(params)
     n, classes = batch.n_features, logit_shape(batch.n_classes)
-    params_, dtype = working(params, batch)
+    wide, dtype = working(_floating(params), batch)
     values = (n + 1) * math.prod(classes) + batch.n_classes**2
     *blocks, total = sum_over_tiles(
-        lambda tile: _hessian_sums(params_, tile, dtype), batch, values=values
+        lambda tile: _hessian_sums(wide, tile, dtype), batch, values=values
     )
     ww, wb, bb = (block / total for block in blocks)
     if not classes:
         ww, wb, bb = ww[:, 0, :, 0], wb[:, 0, 0], bb[0, 0]
-    pull = jnp.broadcast_to(_l2(params, penalty), params.w.shape).reshape(-1)
+    pull = jnp.broadcast_to(_l2(wide, penalty), wide.w.shape).reshape(-1)
     ww = ww + jnp.diag(pull).reshape(ww.shape)
     bw = jnp.moveaxis(wb, -1, 0) if classes else wb
     return Params(Params(ww, wb), Params(bw, bb))

@@ -236,35 +236,31 @@ def test_lanes_are_a_free_dimension_of_the_products_with_X(n_classes, lanes_of):
     n, lanes = 5, 7
     params, v, batch, penalty = example(n_classes, n=n, weights=True, dtype="float32")
 
-    def copies(tree, name):
-        wanted = lanes_of in (name, "all")
-        return jax.tree.map(lambda a: jnp.stack([a] * lanes), tree) if wanted else tree, (
-            0 if wanted else None
-        )
+    p, y, c = (0 if lanes_of == name else None for name in ("params", "y", "weights"))
 
-    params, axis = copies(params, "params")
-    v, _ = copies(v, "params")
-    y, y_axis = copies(batch.y, "y")
-    weights, weights_axis = copies(batch.weights, "weights")
-    batch = dataclasses.replace(batch, y=y, weights=weights)
-    axes = axis, axis, jaxlr.Batch(None, y_axis, weights_axis, None, n_classes), None
-    jaxpr = jax.make_jaxpr(jax.vmap(_lean, axes))(params, v, batch, penalty)
-    dots = [e for e in equations(jaxpr.jaxpr) if e.primitive.name == "dot_general"]
-    with_lanes = 0
-    for dot in dots:
-        (contracted, batched), shapes = (
-            dot.params["dimension_numbers"],
-            [a.aval.shape for a in dot.invars],
-        )
-        assert batched == ((), ()), (shapes, batched)
-        tile = [s for s in shapes if s in [(n, 8), (n, 4)]]
-        assert len(tile) == 1, shapes
-        other = shapes[1 - shapes.index(tile[0])]
-        free = [d for i, d in enumerate(other) if i not in contracted[1 - shapes.index(tile[0])]]
-        with_lanes += lanes in free
+    def stack(tree, axis):
+        return tree if axis is None else jax.tree.map(lambda a: jnp.stack([a] * lanes), tree)
+
+    new = dataclasses.replace(batch, y=stack(batch.y, y), weights=stack(batch.weights, c))
+    args = stack(params, p), stack(v, p), new, penalty
+    in_axes = p, p, jaxlr.Batch(None, y, c, None, n_classes), None
+    jaxpr = jax.make_jaxpr(jax.vmap(_lean, in_axes))(*args)
+    products, with_lanes = 0, 0
+    for dot in (e for e in equations(jaxpr.jaxpr) if e.primitive.name == "dot_general"):
+        shapes = [a.aval.shape for a in dot.invars]
+        of_X = [i for i, shape in enumerate(shapes) if n in shape and {4, 8} & {*shape}]
+        if not of_X:
+            continue  # a sum over the examples
+        assert len(of_X) == 1, shapes
+        assert shapes[of_X[0]] in [(n, 8), (n, 4)]  # a tile of X as it is: no copies of it
+        contracted, batched = dot.params["dimension_numbers"]
+        assert batched == ((), ()), shapes
+        other = 1 - of_X[0]
+        free = [d for i, d in enumerate(shapes[other]) if i not in contracted[other]]
+        products, with_lanes = products + 1, with_lanes + (lanes in free)
     # In the whole tiles and in the ragged one: logits and sums of the gradient, and of hvp the
     # logits, their tangents and the sums. Lanes of y change the gradient's sums alone.
-    assert len(dots) == 10
+    assert products == 10
     assert with_lanes == {"params": 10, "weights": 4, "y": 2}[lanes_of]
 
 
