@@ -119,7 +119,7 @@ def minimize(
 def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
     eps = jnp.finfo(search.x.dtype).eps
     x = search.x + search.step * search.direction
-    value, grad = value_and_grad(x)
+    value, grad = (jnp.asarray(a, x.dtype) for a in value_and_grad(x))
     preconditioned = precondition(grad)
 
     finite = jnp.isfinite(value) & jnp.isfinite(grad).all() & jnp.isfinite(preconditioned).all()

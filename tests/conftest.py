@@ -18,3 +18,10 @@ def x64():
     """Turn x64 on for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def x64_off():
+    """Turn x64 off for a test of what happens without it."""
+    with jax.enable_x64(False):
+        yield

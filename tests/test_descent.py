@@ -22,7 +22,9 @@ def lecture(X, y, alpha, num_steps):
 
 def test_sgd_is_the_lecture(dtype):
     _, batch = problem(4, 21, dtype=dtype)
-    params, losses = jaxlr.gradient_descent(jaxlr.init_params(4), batch, optax.sgd(0.3), 25)
+    params, losses = jaxlr.gradient_descent(
+        jaxlr.init_params(4, dtype=dtype), batch, optax.sgd(0.3), 25
+    )
     w, b = lecture(np.asarray(batch.X, float), np.asarray(batch.y, float), 0.3, 25)
     assert_close(params, (w, b), dtype)
     assert params.w.dtype == losses.dtype == dtype
@@ -67,12 +69,13 @@ def test_vmap_over_rates_penalties_and_starts_is_a_loop(dtype):
 
 
 def test_lanes_are_a_free_dimension_of_the_products_with_X():
-    _, batch = problem(5, 37)
+    _, batch = problem(5, 37, dtype="float32")
+    start = jaxlr.init_params(5, dtype="float32")
 
     def run(rate):
-        return jaxlr.gradient_descent(jaxlr.init_params(5), batch, optax.sgd(rate), 3).params
+        return jaxlr.gradient_descent(start, batch, optax.sgd(rate), 3).params
 
-    text = str(jax.jit(jax.vmap(run)).lower(jnp.ones(7)).compile().as_text())
+    text = str(jax.jit(jax.vmap(run)).lower(jnp.ones(7, "float32")).compile().as_text())
     shapes = [line.split(" dot(")[0].split()[-1] for line in text.splitlines() if " dot(" in line]
     # Logits of 7 lanes, and their sums over the examples: two matrix products, no third.
     assert sorted(shape.split("{")[0] for shape in shapes) in (

@@ -94,6 +94,7 @@ def test_wrong_only_under_jit():
     assert "jit = eager" in failed(report)
 
 
+@pytest.mark.usefixtures("x64_off")
 def test_wrong_only_in_float32():
     z = jnp.array([14.0, 15.5, 17.0])
 

@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxlr.audit import Verdict, audit_gradient
 
-x = jnp.array([0.8, -1.3, 0.4])
+x = jnp.array([0.8, -1.3, 0.4], jnp.float32)  # whether x64 is on or not
 
 
 def verdict(fun, grad=None, *args, order=1, **options):
@@ -85,7 +85,7 @@ def test_zero_gradients_agree_with_zero():
 
 
 def test_integer_and_boolean_leaves_are_skipped_and_named():
-    tree = {"w": x, "n": jnp.arange(3), "on": jnp.array([True, False, True])}
+    tree = {"w": x, "n": jnp.arange(3, dtype=jnp.int32), "on": jnp.array([True, False, True])}
     report = audit_gradient(lambda p: (p["w"] * p["n"] * p["on"]).sum(), None, tree)
     assert report.verdict == Verdict.AGREES
     assert "p['n'] (int32), p['on'] (bool)" in report.notes[0]

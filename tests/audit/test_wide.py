@@ -67,8 +67,11 @@ def test_a_black_box_keeps_its_dtype_and_says_so():
         shape = jax.ShapeDtypeStruct((3,), jnp.float32)
         return [jax.pure_callback(np.sin, shape, xs[0], vmap_method="sequential")]
 
-    lifted = lift(boxed, [x])
+    narrow = x.astype(jnp.float32)
+    lifted = lift(boxed, [narrow])
     assert lifted.x64
     assert lifted.eps == float(jnp.finfo(jnp.float32).eps)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(lifted.run(lifted.consts, [x])[0], np.sin(x), rtol=1e-6)
+        np.testing.assert_allclose(
+            lifted.run(lifted.consts, [narrow])[0], np.sin(narrow), rtol=1e-6
+        )
