@@ -51,7 +51,7 @@ def _log1p(e: Array) -> Array:
     """Return `log(1+e) = 2·atanh(s)` with `s = e/(2+e)`, for e from 0 to 1, where s ≤ 1/3.
 
     The series s + s³/3 + s⁵/5 + … is cut where a term is below the rounding. It is plain
-    arithmetic, three times as fast on CPUs as a logarithm, of which XLA has none in vectors.
+    arithmetic, which runs in vectors: in float64 some four times as fast on CPUs as XLA's log1p.
     """
     eps = float(jnp.finfo(e.dtype).eps)
     terms = next(k for k in range(99) if 9.0**-k / (2 * k + 1) < eps / 8)
