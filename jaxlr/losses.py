@@ -47,22 +47,6 @@ def _split(z: Array) -> tuple[Array, Array, Array]:
     return e, e / (1 + e), z > 0
 
 
-def _log1p(e: Array) -> Array:
-    """Return `log(1+e) = 2·atanh(s)` with `s = e/(2+e)`, for e from 0 to 1, where s ≤ 1/3.
-
-    The series s + s³/3 + s⁵/5 + … is cut where a term is below the rounding. It is plain
-    arithmetic, which runs in vectors: in float64 some four times as fast on CPUs as XLA's log1p.
-    """
-    eps = float(jnp.finfo(e.dtype).eps)
-    terms = next(k for k in range(99) if 9.0**-k / (2 * k + 1) < eps / 8)
-    s = e / (2 + e)
-    q = s * s
-    series = jnp.zeros_like(e)
-    for k in reversed(range(terms)):
-        series = series * q + 1 / (2 * k + 1)
-    return 2 * s * series
-
-
 def _times(mass: Array, distance: Array) -> Array:
     """mass·distance, where no mass costs nothing at any distance, even an infinite one."""
     return jnp.where(mass == 0, 0, mass * distance)
@@ -85,7 +69,7 @@ def binary_value_and_residual(z: Array, y: Array) -> tuple[Array, Array]:
     """
     e, unlikely, positive = _split(z)
     against = jnp.where(positive, 1 - y, y)
-    loss = _log1p(e) + _times(against, jnp.abs(z))
+    loss = jnp.log1p(e) + _times(against, jnp.abs(z))
     return loss, jnp.where(positive, against - unlikely, unlikely - against)
 
 
