@@ -16,24 +16,26 @@ everything that nearly cancels is gone, and two terms that are not negative rema
 
 For p' mix one distribution q into all examples, `p'ᵢ = (1−t)·pᵢ + t·q`. With the weighted means
 p̄ and ȳ, (1) asks for `q = p̄ + (ȳ − p̄)/t`, and `q ≥ 0` for `t ≥ maxₖ (p̄ₖ − ȳₖ)/p̄ₖ`, which is at
-most 1. At an optimum in b, `p̄ = ȳ` and t = 0: p' = p, and G is the gradient.
+most 1. At an optimum in b, `p̄ = ȳ` and t = 0: p' = p, and G is the gradient. For t > 0
+
+    KL(p' ‖ p) ≤ min(t·KL(q ‖ p), t²·χ²(q ‖ p)),
+
+the first since KL is convex in its first argument, the second since KL ≤ χ² and p' − p is
+t·(q − p). KL(q ‖ p) is the loss under the soft label q, less the entropy of q.
 
 Binary is K = 2 with the logits (0, z).
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxlr.linear import feature_sums, logits
-from jaxlr.losses import (
-    softmax_log_probability,
-    softmax_probability,
-    softmax_value_and_residual,
-)
+from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty
 
@@ -74,19 +76,28 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     params, dtype = working(params, batch)
     n, K = batch.n_features, batch.n_classes
     frequencies, t, q = _mixture(batch, grad_b, dtype)
+    entropy = -jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0).sum()
+    q = q[1] if K == 2 else q[:, None]  # as labels are
+    pointwise = pointwise_loss(K)
 
     def sums(tile):
         tile = cast(tile, dtype)
-        Z, Y = _all_classes(logits(params, tile.X, tile.offset), tile.y)
-        _, residual = softmax_value_and_residual(Z, Y)
-        P = softmax_probability(Z)
-        shift = t * (q[:, None] - P)  # p' − p
-        residual = residual + shift  # p' − y
-        kl = _divergence(P, softmax_log_probability(Z), shift).sum(axis=0)
-        unsure = ~((Y == 1) & (P > 0.5)).any(axis=0)
+        Z, Y = logits(params, tile.X, tile.offset), tile.y
+        value, residual = pointwise.value_and_residual(Z, Y)
+        P = pointwise.probability(Z)
+        under_q, _ = pointwise.value_and_residual(Z, jnp.broadcast_to(q, Z.shape))
+        square = (q - P) ** 2
+        if K == 2:
+            chi2 = _ratio(square, pointwise.curvature(Z)[0, 0])  # 1/a + 1/(1−a) is 1/s
+            hard = (Y == 0) | (Y == 1)
+        else:
+            chi2 = _ratio(square, P).sum(axis=0)
+            hard = Y.max(axis=0) == 1
+        kl = jnp.minimum(t * jnp.maximum(under_q - entropy, 0), t**2 * chi2)
+        unsure = ~(hard & (value < math.log(2)))
         return (
-            feature_sums(tile.X, weighted(tile.weights, residual[1] if K == 2 else residual)),
-            weighted(tile.weights, kl).sum(),
+            feature_sums(tile.X, weighted(tile.weights, residual + t * (q - P))),  # p' − y
+            weighted(tile.weights, jnp.where(t > 0, kl, 0)).sum(),
             weighted(tile.weights, unsure.astype(dtype)).sum(),
             total_weight(tile, dtype),
         )
@@ -100,13 +111,6 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     quadratic = jnp.where((ridge == 0) & (G == 0), 0, quadratic)
     separated = (unsure == 0) & (ridge == 0).all()
     return Certificate(kl / total + quadratic.sum(), (frequencies == 0).any() | separated)
-
-
-def _all_classes(Z: Array, Y: Array) -> tuple[Array, Array]:
-    """Return logits and labels of two classes as those of K = 2, the others unchanged."""
-    if Z.ndim > 1:
-        return Z, Y
-    return jnp.stack([jnp.zeros_like(Z), Z]), jnp.stack([1 - Y, Y])
 
 
 def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:
@@ -126,15 +130,6 @@ def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:
     return y, t, jnp.maximum(q, 0)
 
 
-def _divergence(p: Array, log_p: Array, shift: Array) -> Array:
-    """Return `p'·log(p'/p) − (p' − p)` with p' = p + shift: what a class adds to KL(p' ‖ p).
-
-    With u = shift/p it is `p·((1+u)·log(1+u) − u)`; for small u its series, from above.
-    """
-    u = shift / jnp.where(p > 0, p, 1)
-    small = (jnp.abs(u) <= 0.05) & (p > 0)
-    v = jnp.where(small, u, 0)
-    series = p * (v**2 / 2 - v**3 / 6 + v**4 / 12 + jnp.abs(v) ** 5 / 19)
-    mixed = jnp.maximum(p + shift, 0)
-    log_mixed = jnp.log(jnp.where(mixed > 0, mixed, 1))
-    return jnp.where(small, series, jnp.where(mixed > 0, mixed * (log_mixed - log_p), 0) - shift)
+def _ratio(a: Array, b: Array) -> Array:
+    """Return a/b for numbers that are not negative, where 0/0 is 0 and a/0 is infinite."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), jnp.where(a > 0, jnp.inf, 0))

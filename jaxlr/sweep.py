@@ -171,11 +171,11 @@ def score(params: Params, batch: Batch) -> Scores:
         else:
             right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
         right = jnp.where(jnp.isnan(value), jnp.nan, right)
-        both = jnp.stack([value, right])
-        return weighted(tile.weights, both).sum(axis=-1), total_weight(tile, dtype)
+        value, right = weighted(tile.weights, value), weighted(tile.weights, right)
+        return value.sum(), right.sum(), total_weight(tile, dtype)
 
-    both, total = sum_over_tiles(sums, batch)
-    return Scores(*(both / total))
+    value, right, total = sum_over_tiles(sums, batch)
+    return Scores(value / total, right / total)
 
 
 def _lanes(penalties: Penalty) -> tuple[int, int | None]:
@@ -192,18 +192,16 @@ def _lanes(penalties: Penalty) -> tuple[int, int | None]:
     return 0, 0
 
 
-def _fit_lanes(batch: Batch, penalties: Penalty, axes: tuple, curvature, **options) -> Solution:
+@functools.partial(jax.jit, static_argnames="axes")
+def _sweep(batch, penalties, init, tol, max_passes, axes) -> Solution:
+    null = null_model(batch)
+    curvature = make_curvature(null, batch)
+    options = {"init": null if init is None else init, "tol": tol, "max_passes": max_passes}
+
     def lane(l2, factors):
         return fit(batch, Penalty(l2, factors), curvature=curvature, **options)
 
     return jax.vmap(lane, in_axes=axes)(penalties.l2, penalties.factors)
-
-
-@functools.partial(jax.jit, static_argnames="axes")
-def _sweep(batch, penalties, init, tol, max_passes, axes) -> Solution:
-    start = null_model(batch) if init is None else init
-    curvature = make_curvature(null_model(batch), batch)
-    return _fit_lanes(batch, penalties, axes, curvature, init=start, tol=tol, max_passes=max_passes)
 
 
 @functools.partial(jax.jit, static_argnames=("num_folds", "axes"))
@@ -215,12 +213,14 @@ def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes)
         weights = FoldWeights(fold_of, fold, batch.weights, held_out)
         return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
 
-    def fits(fold):
-        options = {"tol": tol, "max_passes": max_passes}
-        return _fit_lanes(with_fold(fold, False), penalties, axes, curvature, **options)
+    def lane(l2, factors, fold):
+        penalty, options = Penalty(l2, factors), {"tol": tol, "max_passes": max_passes}
+        solution = fit(with_fold(fold, False), penalty, curvature=curvature, **options)
+        return solution, score(solution.params, with_fold(fold, True))
 
-    folds = jnp.arange(num_folds)
-    solutions = jax.vmap(fits, out_axes=1)(folds)
-    of_fold = jax.vmap(lambda params, fold: score(params, with_fold(fold, True)))
-    scores = jax.vmap(of_fold, in_axes=(0, None))(solutions.params, folds)
-    return solutions, scores
+    # One axis of lanes, not two: their products with X then need no transposed copies.
+    grid = (len(penalties.l2), num_folds)
+    i, fold = (place.reshape(-1) for place in jnp.indices(grid))
+    l2, factors = penalties.l2[i], penalties.factors
+    lanes = jax.vmap(lane, in_axes=(*axes, 0))(l2, factors if axes[1] is None else factors[i], fold)
+    return jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
