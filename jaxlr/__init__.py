@@ -7,8 +7,8 @@ from jaxlr.descent import Descent, gradient_descent, minibatch_descent
 from jaxlr.fit import fit
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
-from jaxlr.resampling import FoldWeights, stratified_folds
-from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
+from jaxlr.resampling import FoldWeights, multinomial_counts, poisson_counts, stratified_folds
+from jaxlr.sweep import CrossValidation, Scores, bootstrap, cross_validate, score, sweep
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "Scores",
     "Solution",
     "Status",
+    "bootstrap",
     "certify",
     "cross_validate",
     "data",
@@ -40,6 +41,8 @@ __all__ = [
     "make_curvature",
     "metrics",
     "minibatch_descent",
+    "multinomial_counts",
+    "poisson_counts",
     "predict",
     "predict_proba",
     "score",

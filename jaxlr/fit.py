@@ -1,4 +1,4 @@
-"""One lane from start to finish: pilot curvature, minimise, certify."""
+"""One lane from start to finish: pilot, minimise, certify."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxlr import minimize
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, make_curvature, preconditioner
 from jaxlr.objective import NO_PENALTY, value_and_grad
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
+from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.types import (
     Array,
     Batch,
@@ -25,8 +25,6 @@ from jaxlr.types import (
     init_params,
 )
 
-_PATIENCE = 20  # passes before the curvature is made anew where the search stands
-
 
 def default_tolerance(dtype) -> float:
     """Return the suboptimality that a fit aims at: 1e-20 in float64, 1e-10 in float32.
@@ -37,33 +35,18 @@ def default_tolerance(dtype) -> float:
     return 1e-20 if jnp.finfo(dtype).bits == 64 else 1e-10
 
 
-@jax.jit
-def null_model(batch: Batch) -> Params:
-    """Return zero weights and the intercept that fits the class frequencies, `log ȳ`.
+def _patience(batch: Batch, curvature: Curvature) -> int:
+    """Return after how many passes the curvature is made anew: as many as that costs.
 
-    That is the optimum under an infinite penalty when there is no offset. A class without
-    examples counts as half of one.
-
-    >>> batch = Batch(jnp.ones((1, 4)), jnp.array([0, 0, 0, 1]))
-    >>> f"{null_model(batch).b:.4f}"
-    '-1.0986'
+    So no more than twice the passes are spent of one who knew beforehand whether it pays.
     """
-    dtype = jnp.result_type(batch.X, jnp.float32)
-
-    def totals(tile):
-        tile = cast(tile, dtype)
-        return weighted(tile.weights, tile.y).sum(axis=-1), total_weight(tile, dtype)
-
-    y, total = sum_over_tiles(totals, batch)
-    least = 0.5 / batch.m_examples
-    y = jnp.clip(y / total, least, 1 - least)
-    b = jnp.log(y) - (jnp.log1p(-y) if y.ndim == 0 else jnp.log(y).mean())
-    return init_params(batch.n_features, batch.n_classes, dtype)._replace(b=b)
+    rows, k, *_ = curvature.H.shape
+    return max(20, (rows * k) ** 2 // (2 * rows * max(batch.n_classes - 1, 1)))
 
 
 class _State(NamedTuple):
     search: minimize.Search
-    curvature: Curvature
+    H: Array  # of the curvature
     stale: Array  # whether the curvature is to be made anew
 
 
@@ -84,9 +67,10 @@ def fit(
     Args:
         batch: the examples.
         penalty: `Penalty(l2, factors)`.
-        init: where to start; the null model when None.
-        curvature: from `make_curvature`, to start with; that of the null model when None. Under
-            vmap, lanes that are given one share it.
+        init: where to start. When None, the optimum of a sample of the examples where they are
+            many (see `jaxlr.pilot`), else the null model.
+        curvature: from `make_curvature`, to start with; that of the sample, or of the null
+            model, when None. Under vmap, lanes that are given one share it.
         tol: stop when the estimated suboptimality is at most this; by default 1e-20 in
             float64 and 1e-10 in float32, or at the precision of the dtype.
         max_passes: the most passes over X.
@@ -111,12 +95,14 @@ def fit(
 @jax.jit
 def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     null = null_model(batch)
-    start = null if init is None else init
+    if curvature is None and sample_size(batch) < batch.m_examples:
+        pilot = make_pilot(batch, penalty)
+    else:
+        pilot = Pilot(null, make_curvature(null, batch) if curvature is None else curvature)
+    start, curvature = pilot.params if init is None else init, pilot.curvature
     dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     max_passes = jnp.asarray(max_passes, jnp.int32)
-    if curvature is None:
-        curvature = make_curvature(null, batch)
     x, unravel = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, dtype), start))
     x_null = jnp.asarray(ravel_pytree(null)[0], dtype)
 
@@ -124,32 +110,33 @@ def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
         value, grad = value_and_grad(unravel(x), batch, penalty)
         return value, ravel_pytree(grad)[0]
 
+    centre, patience = curvature.centre, _patience(batch, curvature)
+
     def refresh(state: _State) -> _State:
         # Where the step is being shortened the curvature misleads, as it does far out, where it
         # vanishes: that of the null model is a safe one.
         place = jnp.where(state.search.step == 1, state.search.x, x_null)
         search = minimize.forget(state.search)
         search = search._replace(num_passes=search.num_passes + 1)
-        curvature = make_curvature(unravel(place), batch, state.curvature.centre)
-        return _State(search, curvature, jnp.array(False))
+        return _State(search, make_curvature(unravel(place), batch, centre).H, jnp.array(False))
 
     def stage(state: _State) -> _State:
         # A loop of one turn or none: under vmap it runs only if a lane needs it.
         state = lax.while_loop(lambda state: state.stale, refresh, state)
-        P = preconditioner(state.curvature, penalty)
+        P = preconditioner(Curvature(state.H, centre), penalty)
         search = minimize.minimize(
             objective,
             lambda g: ravel_pytree(P(unravel(g)))[0],
             state.search,
             tol=tol,
-            max_passes=jnp.minimum(state.search.num_passes + _PATIENCE, max_passes),
+            max_passes=jnp.minimum(state.search.num_passes + patience, max_passes),
         )
-        return _State(search, state.curvature, search.status == minimize.RUNNING)
+        return _State(search, state.H, search.status == minimize.RUNNING)
 
     def unfinished(state: _State) -> Array:
         return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)
 
-    first = _State(minimize.start(x), curvature, jnp.array(False))
+    first = _State(minimize.start(x), curvature.H, jnp.array(False))
     search = lax.while_loop(unfinished, stage, first).search
     params, grad = unravel(search.x), unravel(search.grad)
     suboptimality, unbounded = certify(params, batch, penalty, grad.b)

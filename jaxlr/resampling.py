@@ -1,12 +1,14 @@
-"""Folds as example weights: a fold number an example, not a float an example and lane."""
+"""Folds and resamples as example weights, in bytes: not a float an example and lane."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlr.types import Array, Batch, LazyWeights, Take
 
@@ -42,6 +44,55 @@ class FoldWeights:
         lazy = isinstance(self.weights, LazyWeights)
         weights = self.weights.select(take) if lazy else take(self.weights)
         return jnp.where(chosen, weights, 0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Resampled:
+    """The weights of the examples, each times how often a resample has it. A `LazyWeights`.
+
+    Args:
+        counts: `(m,)` integers.
+        weights: of the examples, or None: `(m,)` or `LazyWeights`.
+
+    >>> Resampled(jnp.array([0, 2]), jnp.array([0.5, 3.0])).select(lambda a: a).tolist()
+    [0.0, 6.0]
+    """
+
+    counts: Array
+    weights: Any = None
+
+    def select(self, take: Take) -> Array:
+        """Return the weights of the examples that `take` picks."""
+        counts = take(self.counts)
+        if self.weights is None:
+            return counts.astype(jnp.float32)
+        lazy = isinstance(self.weights, LazyWeights)
+        return counts * (self.weights.select(take) if lazy else take(self.weights))
+
+
+def multinomial_counts(key: Array, m: int) -> Array:
+    """Return how often each of m examples is among m draws with replacement: `(m,)` uint8.
+
+    >>> int(multinomial_counts(jax.random.key(0), 100).sum())
+    100
+    """
+    drawn = jax.random.randint(key, (m,), 0, m)
+    return jnp.zeros(m, jnp.uint8).at[drawn].add(1)
+
+
+def poisson_counts(key: Array, m: int) -> Array:
+    """Return m independent Poisson numbers with mean 1: `(m,)` uint8.
+
+    The counts of draws with replacement tend to them as m grows; they need no other example.
+
+    >>> poisson_counts(jax.random.key(0), 5).shape
+    (5,)
+    """
+    k = np.arange(16)
+    mass = np.exp(-1) / np.array([math.factorial(i) for i in k])
+    uniform = jax.random.uniform(key, (m,))
+    return jnp.searchsorted(jnp.asarray(mass.cumsum(), uniform.dtype), uniform).astype(jnp.uint8)
 
 
 def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxlr.curvature import make_curvature
-from jaxlr.fit import fit, null_model
+from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.fit import fit
+from jaxlr.lanes import MEMORY, chunk_size, lane_of, run_lanes
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
-from jaxlr.resampling import FoldWeights, stratified_folds
+from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
+from jaxlr.resampling import FoldWeights, Resampled, multinomial_counts, stratified_folds
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, Solution
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, init_params
 
 
 class Scores(NamedTuple):
@@ -56,6 +60,7 @@ def sweep(
     init: Params | None = None,
     tol: Array | None = None,
     max_passes: int = 500,
+    memory: int = MEMORY,
 ) -> Solution:
     """Fit once for each penalty: lanes of one program.
 
@@ -63,6 +68,7 @@ def sweep(
         batch: the examples.
         penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
         init, tol, max_passes: as for `fit`, the same for all lanes.
+        memory: bytes that the lanes may need beyond X; they run in chunks that fit.
 
     Returns:
         A `Solution` whose leaves have a first axis of P lanes. A lane that fails has a status
@@ -76,7 +82,7 @@ def sweep(
     >>> solution.params.w.shape, solution.status.tolist()
     ((3, 1), [0, 0, 0])
     """
-    return _sweep(batch, penalties, init, tol, max_passes, axes=_lanes(penalties))
+    return _sweep(batch, penalties, init, tol, max_passes, axes=_lanes(penalties), memory=memory)
 
 
 def cross_validate(
@@ -87,6 +93,7 @@ def cross_validate(
     key: Array | None = None,
     tol: Array | None = None,
     max_passes: int = 500,
+    memory: int = MEMORY,
 ) -> CrossValidation:
     """Fit for each penalty outside each fold, and score inside it: P × F lanes.
 
@@ -96,7 +103,7 @@ def cross_validate(
         folds: how many folds, drawn at random and stratified by class; or the fold number of
             each example, `(m,)` integers from 0.
         key: a `jax.random.key` for the draw; not needed when fold numbers are given.
-        tol, max_passes: as for `fit`.
+        tol, max_passes, memory: as for `sweep`.
 
     Returns:
         A `CrossValidation`.
@@ -126,10 +133,57 @@ def cross_validate(
             )
         num_folds = int(fold_of.max()) + 1
     solutions, scores = _cross_validate(
-        batch, penalties, fold_of, tol, max_passes, num_folds=num_folds, axes=axes
+        batch, penalties, fold_of, tol, max_passes, num_folds=num_folds, axes=axes, memory=memory
     )
     best, best_one_se = select(penalties.l2, scores.log_loss)
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
+
+
+def bootstrap(
+    batch: Batch,
+    penalty: Penalty,
+    num_resamples: int,
+    key: Array,
+    *,
+    counts: Callable[[Array, int], Array] = multinomial_counts,
+    tol: Array | None = None,
+    max_passes: int = 500,
+    memory: int = MEMORY,
+) -> Solution:
+    """Fit to resamples of the examples: a lane for each.
+
+    A resample is a count for each example, which multiplies its weight. The spread of the
+    lanes' parameters estimates that of the fit (Efron, Bootstrap methods, 1979).
+
+    Args:
+        batch: the examples.
+        penalty: `Penalty(l2, factors)`, the same for all lanes.
+        num_resamples: R, a Python integer.
+        key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
+        counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
+            `poisson_counts`.
+        tol, max_passes, memory: as for `sweep`.
+
+    Returns:
+        A `Solution` whose leaves have a first axis of R lanes.
+
+    Raises:
+        ValueError: num_resamples is less than 1, or shapes do not fit each other.
+
+    >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
+    >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
+    >>> lanes = bootstrap(Batch(X, y), Penalty(l2=0.1), 10, jax.random.key(0))
+    >>> lanes.params.w.shape
+    (10, 1)
+    """
+    num_resamples = operator.index(num_resamples)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1.")
+    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    return _bootstrap(
+        batch, penalty, key, tol, max_passes,
+        counts=counts, num_resamples=num_resamples, memory=memory,
+    )  # fmt: skip
 
 
 def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
@@ -192,35 +246,81 @@ def _lanes(penalties: Penalty) -> tuple[int, int | None]:
     return 0, 0
 
 
-@functools.partial(jax.jit, static_argnames="axes")
-def _sweep(batch, penalties, init, tol, max_passes, axes) -> Solution:
+def _pilots(batch: Batch, penalties: Penalty, axes: tuple) -> Callable[[Array], Pilot]:
+    """Return the pilot of each penalty; they share the centre of their curvatures."""
+
+    def pilot(l2, factors):
+        return make_pilot(batch, Penalty(l2, factors))
+
+    shared = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
+    all_of_them = jax.vmap(pilot, axes, shared)(penalties.l2, penalties.factors)
+
+    def of_penalty(i):
+        params, (H, centre) = all_of_them
+        return Pilot(lane_of(params, i), Curvature(H[i], centre))
+
+    return of_penalty
+
+
+def _penalty_of(penalties: Penalty, axes: tuple, i: Array) -> Penalty:
+    l2, factors = penalties
+    return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
+
+
+@functools.partial(jax.jit, static_argnames=("axes", "memory"))
+def _sweep(batch, penalties, init, tol, max_passes, axes, memory) -> Solution:
+    lanes = jnp.arange(len(penalties.l2))
     null = null_model(batch)
-    curvature = make_curvature(null, batch)
-    options = {"init": null if init is None else init, "tol": tol, "max_passes": max_passes}
+    shared = Pilot(null, make_curvature(null, batch))
+    many = sample_size(batch) < batch.m_examples
+    pilot_of = _pilots(batch, penalties, axes) if many else lambda i: shared
 
-    def lane(l2, factors):
-        return fit(batch, Penalty(l2, factors), curvature=curvature, **options)
+    def lane(i):
+        start, curvature = pilot_of(i)
+        return fit(
+            batch,
+            _penalty_of(penalties, axes, i),
+            init=start if init is None else init,
+            curvature=curvature,
+            tol=tol,
+            max_passes=max_passes,
+        )
 
-    return jax.vmap(lane, in_axes=axes)(penalties.l2, penalties.factors)
+    return run_lanes(lane, lanes, chunk_size(batch, len(lanes), memory))
 
 
-@functools.partial(jax.jit, static_argnames=("num_folds", "axes"))
-def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes):
-    # One pilot, of all examples, for the fits of all folds.
-    curvature = make_curvature(null_model(batch), batch)
+@functools.partial(jax.jit, static_argnames=("num_folds", "axes", "memory"))
+def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes, memory):
+    # A penalty's pilot, of all folds, serves the fits outside each.
+    pilot_of = _pilots(batch, penalties, axes)
 
     def with_fold(fold, held_out):
         weights = FoldWeights(fold_of, fold, batch.weights, held_out)
         return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
 
-    def lane(l2, factors, fold):
-        penalty, options = Penalty(l2, factors), {"tol": tol, "max_passes": max_passes}
-        solution = fit(with_fold(fold, False), penalty, curvature=curvature, **options)
+    def lane(place):
+        i, fold = place
+        start, curvature = pilot_of(i)
+        options = {"init": start, "curvature": curvature, "tol": tol, "max_passes": max_passes}
+        solution = fit(with_fold(fold, False), _penalty_of(penalties, axes, i), **options)
         return solution, score(solution.params, with_fold(fold, True))
 
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
-    i, fold = (place.reshape(-1) for place in jnp.indices(grid))
-    l2, factors = penalties.l2[i], penalties.factors
-    lanes = jax.vmap(lane, in_axes=(*axes, 0))(l2, factors if axes[1] is None else factors[i], fold)
+    places = tuple(place.reshape(-1) for place in jnp.indices(grid))
+    lanes = run_lanes(lane, places, chunk_size(batch, len(places[0]), memory))
     return jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
+
+
+@functools.partial(jax.jit, static_argnames=("counts", "num_resamples", "memory"))
+def _bootstrap(batch, penalty, key, tol, max_passes, counts, num_resamples, memory) -> Solution:
+    start, curvature = make_pilot(batch, penalty)
+    options = {"init": start, "curvature": curvature, "tol": tol, "max_passes": max_passes}
+
+    def lane(key):
+        weights = Resampled(counts(key, batch.m_examples), batch.weights)
+        resample = Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
+        return fit(resample, penalty, **options)
+
+    keys = jax.random.split(key, num_resamples)
+    return run_lanes(lane, keys, chunk_size(batch, num_resamples, memory))

@@ -71,3 +71,37 @@ def test_fold_weights_nest(dtype):
         jaxlr.loss(params, fewer),
         dtype,
     )
+
+
+def test_counts_of_draws_have_their_distribution():
+    m, keys = 200, jax.random.split(jax.random.key(0), 500)
+    multinomial = np.asarray(jax.vmap(lambda k: jaxlr.multinomial_counts(k, m))(keys), int)
+    poisson = np.asarray(jax.vmap(lambda k: jaxlr.poisson_counts(k, m))(keys), int)
+    assert (multinomial.sum(axis=1) == m).all()
+    assert np.ptp(poisson.sum(axis=1)) > 20
+    for counts in (multinomial, poisson):  # nearly Poisson with mean 1: 1/e, 1/e, 1/2e, 1/6e
+        shares = [(counts == k).mean() for k in range(4)]
+        np.testing.assert_allclose(shares, np.exp(-1) / np.array([1, 1, 2, 6]), atol=0.005)
+    np.testing.assert_allclose(multinomial.mean(axis=0), 1, atol=0.2)
+
+
+@pytest.mark.parametrize("counts", [jaxlr.multinomial_counts, jaxlr.poisson_counts])
+def test_bootstrap_lanes_are_fits_to_repeated_examples(x64, counts):
+    _, batch = problem(3, 60, weights=True, offset=True)
+    penalty, key = jaxlr.Penalty(0.1), jax.random.key(3)
+    lanes = jaxlr.bootstrap(batch, penalty, 4, key, counts=counts)
+    for i, k in enumerate(jax.random.split(key, 4)):
+        times = np.asarray(counts(k, 60))
+        X, y, weights, offset = (
+            np.repeat(np.asarray(a), times, axis=-1)
+            for a in (batch.X, batch.y, batch.weights, batch.offset)
+        )
+        alone = jaxlr.fit(jaxlr.Batch(X, y, weights, offset), penalty)
+        np.testing.assert_allclose(lanes.params.w[i], alone.params.w, atol=1e-8)
+        np.testing.assert_allclose(lanes.loss[i], alone.loss, rtol=1e-12)
+
+
+def test_bootstrap_refuses_no_resamples():
+    _, batch = problem(3, 60)
+    with pytest.raises(ValueError, match="num_resamples is 0"):
+        jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 0, jax.random.key(0))

@@ -1,0 +1,82 @@
+"""Lanes of one program, a chunk at a time: as many at once as memory and speed ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlr.tiles import tile_size
+from jaxlr.types import Array, Batch
+
+MEMORY = 2**30  # bytes that the lanes of a chunk may need together
+_LOGITS = 2**19  # of a tile, of all lanes of a chunk: more at once is no faster
+_FEWEST = 64  # lanes from which on a pass over X costs the same for each
+_TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a program holds
+_VECTORS = 32  # copies of a lane's parameters
+
+
+def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY) -> int:
+    """Return how many lanes to run at once.
+
+    Lanes that are done wait for the slowest of their chunk, so that a chunk is no larger than
+    speed asks for; all chunks are of one size, so that one program runs them.
+
+    Args:
+        batch: the examples.
+        lanes: how many there are, at least 1.
+        memory: bytes that a chunk may need beyond X.
+
+    >>> chunk_size(Batch(jnp.ones((30, 569)), jnp.ones(569)), 1000)
+    500
+    """
+    n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
+    itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
+    examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
+    values = _TEMPORARIES * (examples * K + (n + 1) ** 2) + _VECTORS * (n + 1) * K
+    most = max(_FEWEST, _LOGITS // (examples * K))
+    most = max(1, min(most, memory // (values * itemsize)))
+    chunks = -(-lanes // most)
+    return -(-lanes // chunks)
+
+
+def split(lanes: Any, size: int) -> Any:
+    """Return a tree of lanes as `(chunks, size, …)`; the last one fills up the last chunk.
+
+    >>> split(jnp.arange(5), 3).tolist()
+    [[0, 1, 2], [3, 4, 4]]
+    """
+    count = len(jax.tree.leaves(lanes)[0])
+    chunks = -(-count // size)
+    place = jnp.minimum(jnp.arange(chunks * size), count - 1)
+    return jax.tree.map(lambda a: a[place].reshape(chunks, size, *a.shape[1:]), lanes)
+
+
+def run_lanes(fun: Callable[[Any], Any], lanes: Any, size: int) -> Any:
+    """Return `jax.vmap(fun)(lanes)`, computed `size` lanes at a time.
+
+    Args:
+        fun: a function of one lane.
+        lanes: a tree of arrays whose first axis is that of the lanes.
+        size: from `chunk_size`.
+
+    >>> run_lanes(lambda a: 2 * a, jnp.arange(5), 3).tolist()
+    [0, 2, 4, 6, 8]
+    """
+    count = len(jax.tree.leaves(lanes)[0])
+    if count <= size:
+        return jax.vmap(fun)(lanes)
+    out = lax.map(jax.vmap(fun), split(lanes, size))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], out)
+
+
+def lane_of(tree: Any, i: Array) -> Any:
+    """Return lane i of a tree of lanes.
+
+    >>> lane_of({"a": jnp.arange(3)}, 1)["a"].item()
+    1
+    """
+    return jax.tree.map(lambda a: a[i], tree)
