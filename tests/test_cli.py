@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import Status, cli
+from jaxlr.cli import app, sweep
 from jaxlr.model_file import load_model
 
 # One size for all in this process: it is compiled once.
@@ -26,7 +27,7 @@ SMALL = ["sweep", "--folds", "3", "--penalties", "4", "--l2-min", "1e-3", "--see
 
 
 def run(*args, **settings):
-    return CliRunner().invoke(cli.make_app(), [str(arg) for arg in args], **settings)
+    return CliRunner().invoke(app.make_app(), [str(arg) for arg in args], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found():
     """What the same command finds: nothing is compiled anew."""
-    return cli._run(cli._load("breast_cancer"), 4, 1e-3, 1.0, 3, 7)
+    return sweep.run(sweep.load("breast_cancer"), 4, 1e-3, 1.0, 3, 7)
 
 
 def check_against_scikit_learn(content, rtol):
@@ -120,7 +121,7 @@ def test_picture_is_a_picture(files):
 
 
 def test_another_picture(found, tmp_path):
-    cli._write(found, tmp_path / "sweep.PDF", None)
+    sweep.write(found, tmp_path / "sweep.PDF", None)
     assert (tmp_path / "sweep.PDF").read_bytes().startswith(b"%PDF")
 
 
@@ -169,7 +170,7 @@ def test_every_status_is_told_in_the_table(found, code):
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=80)
-    console.print(cli._table(changed(found, code)))
+    console.print(sweep._table(changed(found, code)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
@@ -182,18 +183,18 @@ def test_both_marks_on_one_row_and_an_edge_are_told(found):
     zero = np.array(0)
     same = found._replace(result=found.result._replace(best=zero, best_one_se=zero))
     console = Console(file=io.StringIO(), width=80)
-    console.print(cli._table(same))
+    console.print(sweep._table(same))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[1].startswith("best  1.00e-03")
     assert lines[2].startswith("1 SE")
-    assert "lower --l2-min" in cli._closing(same)[-1]
+    assert "lower --l2-min" in sweep._closing(same)[-1]
     last = found._replace(result=found.result._replace(best=np.array(3)))
-    assert "raise --l2-max" in cli._closing(last)[-1]
+    assert "raise --l2-max" in sweep._closing(last)[-1]
 
 
 def test_a_failed_fit_ends_with_exit_code_1_and_a_sentence(found, monkeypatch):
     bad = changed(found, Status.OUT_OF_PASSES)
-    monkeypatch.setattr(cli, "_run", lambda *_: bad)
+    monkeypatch.setattr(sweep, "run", lambda *_: bad)
     result = run("sweep")
     assert result.exit_code == 1
     assert result.stderr == (
@@ -205,21 +206,21 @@ def test_a_failed_fit_ends_with_exit_code_1_and_a_sentence(found, monkeypatch):
     assert result.exit_code == 1
     assert json.loads(result.stdout)["status"][1][2] == "out_of_passes"
     path = found.path._replace(status=np.array([0, 0, 0, Status.NOT_FINITE]))
-    assert "l2 = 1.00e+00 on all examples" in str(cli._failure(found._replace(path=path)))
+    assert "l2 = 1.00e+00 on all examples" in str(sweep.failure(found._replace(path=path)))
 
 
 def test_what_is_not_finite_is_null_in_json(found):
     bound = np.full((4, 3), np.inf)
     bound[0, 0] = 0.5
     fits = found.result.solutions._replace(suboptimality=bound)
-    content = cli._content(found._replace(result=found.result._replace(solutions=fits)))
+    content = sweep.content(found._replace(result=found.result._replace(solutions=fits)))
     assert content["suboptimality"][0] == [0.5, None, None]
     json.dumps(content, allow_nan=False)
 
 
 def test_a_terminal_without_the_signs_shows_others(found, monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(cli, "_run", lambda *_: found)
+    monkeypatch.setattr(sweep, "run", lambda *_: found)
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "argv", ["jaxlr", "sweep"])
     with pytest.raises(SystemExit) as end:
@@ -312,7 +313,7 @@ def test_an_interruption_leaves_the_old_picture_whole(found, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Figure, "savefig", half)
-    monkeypatch.setattr(cli, "_run", lambda *_: found)
+    monkeypatch.setattr(sweep, "run", lambda *_: found)
     assert run("sweep", "--plot", path).exit_code != 0
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
@@ -338,7 +339,7 @@ def test_what_was_found_is_told_although_the_disk_is_full(found, tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", full)
-    monkeypatch.setattr(cli, "_run", lambda *_: found)
+    monkeypatch.setattr(sweep, "run", lambda *_: found)
     path = tmp_path / "a.png"
     result = run("sweep", "--plot", path)
     assert result.exit_code == 2

@@ -1,35 +1,26 @@
-"""The command line: `jaxlr sweep`."""
+"""`jaxlr sweep`: choose the penalty by cross-validation, tell it, write it."""
 
 import contextlib
 import enum
-import json
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.extras import MissingExtra, require
-from jaxlr.model_file import WriteError, save_model, write_atomically
+from jaxlr.cli.refusal import Refusal
+from jaxlr.extras import require
+from jaxlr.model_file import save_model, write_atomically
 from jaxlr.types import Batch, Penalty, Solution, Status
-
-if TYPE_CHECKING:
-    import typer
 
 Dataset = enum.StrEnum("Dataset", ["breast_cancer", "digits", "iris", "wine"])
 
-# \b keeps the lines that follow as they are.
-_EXAMPLES = """\b
-Examples:
-  jaxlr sweep
-  jaxlr sweep --dataset digits --plot digits.png --output digits.npz
-  jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json"""
 _LEGEND = (
     "best: the least mean log loss. 1 SE: the strongest penalty within one standard error of it. "
     "±: standard error over the folds. gradient: its norm; gap: how far the objective is above "
@@ -59,105 +50,7 @@ class Sweep(NamedTuple):
     seconds: float  # compiling included
 
 
-class Refusal(Exception):
-    """A sentence for the user, in place of a traceback."""
-
-
-def main() -> None:
-    """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # Where the encoding has no ±, a question mark is better than a traceback.
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    with _in_a_sentence():
-        app = make_app()
-    app()
-
-
-def make_app() -> "typer.Typer":
-    """Return the commands: each declares its options here, and calls plain functions.
-
-    Raises:
-        MissingExtra: typer is not installed.
-    """
-    require("typer", "cli")
-    import typer
-
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-
-    def option(help: str, *names: str, **settings: Any) -> Any:
-        return typer.Option(*names, help=help, **settings)
-
-    @app.callback(invoke_without_command=True)
-    def jaxlr_(
-        context: typer.Context,
-        version: Annotated[bool, option("Show the version and exit.", "--version")] = False,
-    ) -> None:
-        """Logistic regression in JAX: many fits at once, each with a bound on its error."""
-        if version:
-            typer.echo(f"jaxlr {jaxlr.__version__}")
-            raise typer.Exit()
-        if context.invoked_subcommand is None:
-            typer.echo(context.get_help())
-
-    @app.command(epilog=_EXAMPLES)
-    def sweep(
-        dataset: Annotated[
-            Dataset, option("Data within scikit-learn; all but the first have several classes.")
-        ] = Dataset.breast_cancer,
-        folds: Annotated[int, option("Folds, stratified by class.", min=2)] = 5,
-        penalties: Annotated[int, option("How many, evenly spaced in the logarithm.", min=2)] = 20,
-        l2_min: Annotated[float, option("The weakest penalty.")] = 1e-4,
-        l2_max: Annotated[float, option("The strongest penalty.")] = 1.0,
-        seed: Annotated[int, option("Of the draw of folds.", min=0, max=2**32 - 1)] = 0,
-        plot: Annotated[
-            Path | None, option("Draw loss and coefficients: .png, .svg or .pdf.", metavar="FILE")
-        ] = None,
-        output: Annotated[
-            Path | None, option("Write the best model, fitted to all data.", metavar="FILE.npz")
-        ] = None,
-        as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
-    ) -> None:
-        """Choose the penalty by cross-validation on a real data set.
-
-        The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
-        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first.
-        Computes in float32; set JAX_ENABLE_X64=1 for float64.
-
-        Exit code: 0; 1 if a fit failed; 2 if the options cannot be used.
-        """
-        with _in_a_sentence():
-            _check_files(plot, output)
-            found = _run(_load(dataset), penalties, l2_min, l2_max, folds, seed)
-            if as_json:
-                typer.echo(json.dumps(_content(found), allow_nan=False))
-            else:
-                _print(found)
-            # Last: if a disk is full, what was computed has been told.
-            _write(found, plot, output)
-        failed = _failure(found)
-        if failed:
-            typer.echo(f"jaxlr: {failed}", err=True)
-            raise typer.Exit(1)
-
-    return app
-
-
-@contextlib.contextmanager
-def _in_a_sentence() -> Iterator[None]:
-    """Say what went wrong in place of a traceback, and end with exit code 2."""
-    try:
-        yield
-    except (Refusal, MissingExtra, WriteError) as error:
-        print(f"jaxlr: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _check_files(plot: Path | None, output: Path | None) -> None:
+def check_files(plot: Path | None, output: Path | None) -> None:
     """Refuse what could not be written in the end; import what will be needed then."""
     for path, endings in ((plot, (".png", ".svg", ".pdf")), (output, (".npz",))):
         if path is not None:
@@ -172,10 +65,10 @@ def _check_files(plot: Path | None, output: Path | None) -> None:
         require("matplotlib.figure", "plots")
 
 
-def _load(name: str) -> Data:
+def load(name: str) -> Data:
     """Return one of scikit-learn's data sets, its columns standardised.
 
-    >>> data = _load("iris")
+    >>> data = load("iris")
     >>> data.batch.X.shape, data.class_names
     ((4, 150), ['setosa', 'versicolor', 'virginica'])
     """
@@ -204,7 +97,7 @@ def _penalties(count: int, low: float, high: float, dtype: Any) -> np.ndarray:
     )
 
 
-def _run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, seed: int) -> Sweep:
+def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, seed: int) -> Sweep:
     """Cross-validate the penalties, and fit each to all examples."""
     batch = data.batch
     l2 = _penalties(penalties, l2_min, l2_max, batch.X.dtype)
@@ -240,7 +133,7 @@ def _chosen(found: Sweep) -> Solution:
     return jax.tree.map(lambda leaf: leaf[int(found.result.best)], found.path)
 
 
-def _failure(found: Sweep) -> str | None:
+def failure(found: Sweep) -> str | None:
     """Return a sentence about the fits that are no optimum, or None if all are."""
     folds = found.result.solutions.status
     status = np.column_stack([folds, found.path.status])
@@ -255,7 +148,7 @@ def _failure(found: Sweep) -> str | None:
     )
 
 
-def _print(found: Sweep) -> None:
+def show(found: Sweep) -> None:
     """Print the table, what it means, what was run and what was chosen."""
     console = require("rich.console", "cli").Console(highlight=False, markup=False)
     # A narrower terminal breaks the lines itself, and no number is cut short.
@@ -322,7 +215,7 @@ def _closing(found: Sweep) -> list[str]:
     return lines
 
 
-def _content(found: Sweep) -> dict[str, Any]:
+def content(found: Sweep) -> dict[str, Any]:
     """Return what `--json` prints: lists over P penalties, or P lists over F folds."""
     data, (penalties, fits, scores, best, best_one_se) = found.data, found.result
     spread = {name: plots.mean_and_error(score) for name, score in scores._asdict().items()}
@@ -375,7 +268,7 @@ def _objective(found: Sweep) -> dict[str, Any]:
     return {name: _plain(number) for name, number in numbers.items()}
 
 
-def _write(found: Sweep, plot: Path | None, output: Path | None) -> None:
+def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
     """Write the picture and the model, where they were asked for."""
     data, how = found.data, _training(found)
     if plot is not None:
@@ -394,7 +287,3 @@ def _write(found: Sweep, plot: Path | None, output: Path | None) -> None:
             objective=_objective(found),
             training=how,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,187 @@
+"""The commands and their options; errors in a sentence."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jaxlr
+from jaxlr.cli import audit as auditing
+from jaxlr.cli import sweep as sweeping
+from jaxlr.cli.refusal import Refusal
+from jaxlr.extras import MissingExtra, require
+from jaxlr.model_file import WriteError
+
+if TYPE_CHECKING:
+    import typer
+
+# \b keeps the lines that follow as they are.
+_EXAMPLES = """\b
+Examples:
+  jaxlr sweep
+  jaxlr sweep --dataset digits --plot digits.png --output digits.npz
+  jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json"""
+_AUDIT_EXAMPLES = """\b
+Examples:
+  jaxlr audit
+  jaxlr audit mymodel:loss --args mymodel:example
+  jaxlr audit mymodel:loss --grad mymodel:gradient --args point.npz --plot audit.png"""
+_NO_VERDICT = 3  # the exit code of an audit that was not made: 0, 1 and 2 are verdicts
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Where the encoding has no ±, a question mark is better than a traceback.
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    with _in_a_sentence():
+        app = make_app()
+    app()
+
+
+def make_app() -> "typer.Typer":
+    """Return the commands: each declares its options here, and calls plain functions.
+
+    Raises:
+        MissingExtra: typer is not installed.
+    """
+    require("typer", "cli")
+    import typer
+    import typer.core
+
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    def option(help: str, *names: str, **settings: Any) -> Any:
+        return typer.Option(*names, help=help, **settings)
+
+    @app.callback(invoke_without_command=True)
+    def jaxlr_(
+        context: typer.Context,
+        version: Annotated[bool, option("Show the version and exit.", "--version")] = False,
+    ) -> None:
+        """Logistic regression in JAX: many fits at once, each with a bound on its error."""
+        if version:
+            typer.echo(f"jaxlr {jaxlr.__version__}")
+            raise typer.Exit()
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    @app.command(epilog=_EXAMPLES)
+    def sweep(
+        dataset: Annotated[
+            sweeping.Dataset,
+            option("Data within scikit-learn; all but the first have several classes."),
+        ] = sweeping.Dataset.breast_cancer,
+        folds: Annotated[int, option("Folds, stratified by class.", min=2)] = 5,
+        penalties: Annotated[int, option("How many, evenly spaced in the logarithm.", min=2)] = 20,
+        l2_min: Annotated[float, option("The weakest penalty.")] = 1e-4,
+        l2_max: Annotated[float, option("The strongest penalty.")] = 1.0,
+        seed: Annotated[int, option("Of the draw of folds.", min=0, max=2**32 - 1)] = 0,
+        plot: Annotated[
+            Path | None, option("Draw loss and coefficients: .png, .svg or .pdf.", metavar="FILE")
+        ] = None,
+        output: Annotated[
+            Path | None, option("Write the best model, fitted to all data.", metavar="FILE.npz")
+        ] = None,
+        as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
+    ) -> None:
+        """Choose the penalty by cross-validation on a real data set.
+
+        The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
+        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first.
+        Computes in float32; set JAX_ENABLE_X64=1 for float64.
+
+        Exit code: 0; 1 if a fit failed; 2 if the options cannot be used.
+        """
+        with _in_a_sentence():
+            sweeping.check_files(plot, output)
+            found = sweeping.run(sweeping.load(dataset), penalties, l2_min, l2_max, folds, seed)
+            if as_json:
+                typer.echo(json.dumps(sweeping.content(found), allow_nan=False))
+            else:
+                sweeping.show(found)
+            # Last: if a disk is full, what was computed has been told.
+            sweeping.write(found, plot, output)
+        failed = sweeping.failure(found)
+        if failed:
+            typer.echo(f"jaxlr: {failed}", err=True)
+            raise typer.Exit(1)
+
+    class Audit(typer.core.TyperCommand):
+        """A command whose options, when they cannot be read, end it with no verdict."""
+
+        def parse_args(self, *args: Any) -> list[str]:
+            try:
+                return super().parse_args(*args)
+            except Exception as error:
+                if hasattr(error, "exit_code"):
+                    error.exit_code = _NO_VERDICT  # pyright: ignore[reportAttributeAccessIssue]
+                raise
+
+    @app.command(cls=Audit, epilog=_AUDIT_EXAMPLES)
+    def audit(
+        function: Annotated[
+            str | None,
+            typer.Argument(help="Whose gradient to judge: module:function.", show_default=False),
+        ] = None,
+        grad: Annotated[
+            str | None, option("The gradient: module:function. Else what JAX derives.")
+        ] = None,
+        args: Annotated[
+            str | None,
+            option(
+                "Where: an .npz file of arrays named as the parameters are, or in their order; "
+                "or module:function, which returns a tuple."
+            ),
+        ] = None,
+        reference: Annotated[
+            str | None, option("Another way to compute the function: module:function.")
+        ] = None,
+        plot: Annotated[
+            Path | None, option("Draw the Taylor test: .png, .svg or .pdf.", metavar="FILE")
+        ] = None,
+    ) -> None:
+        """Judge whether a gradient is right; without FUNCTION, jaxlr's own derivatives.
+
+        The gradient of a scalar function has the structure that jax.grad's has; for a function
+        of arrays it is called with one more argument u, and is that of the sum of u times the
+        function.
+
+        Exit code: 0 if it agrees with the evidence; 1 if it disagrees; 2 if the evidence cannot
+        tell; 3 if no audit could be made.
+        """
+        with _in_a_sentence(_NO_VERDICT):
+            sweeping.check_files(plot, None)
+            if function is None:
+                for value, name in ((grad, "--grad"), (args, "--args"), (plot, "--plot")):
+                    if value is not None:
+                        raise Refusal(f"{name} {value}: name the FUNCTION that it belongs to.")
+                text, verdict = auditing.own()
+                typer.echo(text)
+                raise typer.Exit(int(verdict))
+            if args is None:
+                raise Refusal(f"{function}: say where with --args, a file or module:function.")
+            report = auditing.judge(function, grad, reference, args)
+            typer.echo(str(report))
+            if plot is not None:
+                auditing.draw(report, plot)
+        raise typer.Exit(int(report.verdict))
+
+    return app
+
+
+@contextlib.contextmanager
+def _in_a_sentence(code: int = 2) -> Iterator[None]:
+    """Say what went wrong in place of a traceback, and end with an exit code."""
+    try:
+        yield
+    except (Refusal, MissingExtra, WriteError) as error:
+        print(f"jaxlr: {error}", file=sys.stderr)
+        sys.exit(code)
