@@ -24,6 +24,7 @@ from jaxlr.types import (
     check_shapes,
     init_params,
 )
+from jaxlr.wide import narrow
 
 
 def default_tolerance(dtype) -> float:
@@ -94,6 +95,15 @@ def fit(
 
 @jax.jit
 def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
+    if curvature is not None:
+        return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
+    batch, into, back = narrow(batch, penalty)
+    init = None if init is None else into(init)
+    solution = _fit_as_is(batch, penalty, init, None, tol, max_passes)
+    return solution._replace(params=back(solution.params))
+
+
+def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     null = null_model(batch)
     if curvature is None and sample_size(batch) < batch.m_examples:
         pilot = make_pilot(batch, penalty)

@@ -19,6 +19,7 @@ from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.resampling import FoldWeights, Resampled, multinomial_counts, stratified_folds
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, init_params
+from jaxlr.wide import narrow
 
 
 class Scores(NamedTuple):
@@ -269,6 +270,8 @@ def _penalty_of(penalties: Penalty, axes: tuple, i: Array) -> Penalty:
 
 @functools.partial(jax.jit, static_argnames=("axes", "memory"))
 def _sweep(batch, penalties, init, tol, max_passes, axes, memory) -> Solution:
+    batch, into, back = narrow(batch, penalties)
+    init = None if init is None else into(init)
     lanes = jnp.arange(len(penalties.l2))
     null = null_model(batch)
     shared = Pilot(null, make_curvature(null, batch))
@@ -286,11 +289,13 @@ def _sweep(batch, penalties, init, tol, max_passes, axes, memory) -> Solution:
             max_passes=max_passes,
         )
 
-    return run_lanes(lane, lanes, chunk_size(batch, len(lanes), memory))
+    solution = run_lanes(lane, lanes, chunk_size(batch, len(lanes), memory))
+    return solution._replace(params=back(solution.params))
 
 
 @functools.partial(jax.jit, static_argnames=("num_folds", "axes", "memory"))
 def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes, memory):
+    batch, _, back = narrow(batch, penalties)
     # A penalty's pilot, of all folds, serves the fits outside each.
     pilot_of = _pilots(batch, penalties, axes)
 
@@ -309,11 +314,13 @@ def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes,
     grid = (len(penalties.l2), num_folds)
     places = tuple(place.reshape(-1) for place in jnp.indices(grid))
     lanes = run_lanes(lane, places, chunk_size(batch, len(places[0]), memory))
-    return jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
+    solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
+    return solutions._replace(params=back(solutions.params)), scores
 
 
 @functools.partial(jax.jit, static_argnames=("counts", "num_resamples", "memory"))
 def _bootstrap(batch, penalty, key, tol, max_passes, counts, num_resamples, memory) -> Solution:
+    batch, _, back = narrow(batch, penalty)
     start, curvature = make_pilot(batch, penalty)
     options = {"init": start, "curvature": curvature, "tol": tol, "max_passes": max_passes}
 
@@ -323,4 +330,5 @@ def _bootstrap(batch, penalty, key, tol, max_passes, counts, num_resamples, memo
         return fit(resample, penalty, **options)
 
     keys = jax.random.split(key, num_resamples)
-    return run_lanes(lane, keys, chunk_size(batch, num_resamples, memory))
+    solution = run_lanes(lane, keys, chunk_size(batch, num_resamples, memory))
+    return solution._replace(params=back(solution.params))

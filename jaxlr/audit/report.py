@@ -99,7 +99,9 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         """Return the report as text of at most 80 columns."""
-        lines = _wrap(f"{self.verdict.name}: {_HEADLINES[self.verdict].format(self.name)}", "")
+        lines = _wrap(
+            f"{self.verdict.words.upper()}: {_HEADLINES[self.verdict].format(self.name)}", ""
+        )
         for hint in self.hints:
             lines += _wrap(f"→ {hint}", "  ")
         if self.rows:
