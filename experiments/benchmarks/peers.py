@@ -22,17 +22,18 @@ def sklearn_cv(problem: Problem, solver: str, n_jobs: int) -> Ready:
     """scikit-learn's LogisticRegressionCV, from the weakest C on, without the last refit."""
     from sklearn.linear_model import LogisticRegressionCV
 
-    X, y, m = _rows(problem, solver), problem.y, problem.m_train
+    X, y, m = _rows(problem), problem.y, problem.m_train
     assert problem.folds is not None
     splits = [(np.flatnonzero(problem.folds != f), np.flatnonzero(problem.folds == f))
               for f in problem.columns]  # fmt: skip
     C = 1 / (problem.l2 * m)
+    known = LogisticRegressionCV().get_params()
+    newer = {"l1_ratios": (0,), "use_legacy_attributes": True}  # in later versions only
+    newer = newer if "use_legacy_attributes" in known else {}
 
     def run() -> Any:
-        model = LogisticRegressionCV(
-            Cs=C, cv=splits, solver=solver, n_jobs=n_jobs, refit=False, max_iter=_MOST,
-            scoring="neg_log_loss", tol=_TOLERANCE, l1_ratios=(0,), use_legacy_attributes=True,
-        )  # fmt: skip
+        model = LogisticRegressionCV(solver=solver, n_jobs=n_jobs, refit=False, tol=_TOLERANCE)
+        model.set_params(Cs=C, cv=splits, max_iter=_MOST, scoring="neg_log_loss", **newer)
         return _quiet(model.fit, X, y)
 
     def fits(model: Any) -> Fits:
@@ -54,7 +55,7 @@ def sklearn_loop(problem: Problem, solver: str, n_jobs: int = 1) -> Ready:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
-    X = _rows(problem, solver)
+    X = _rows(problem)
 
     def one(l2: float, c: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         total = len(X) if c is None else c.sum()
@@ -64,23 +65,22 @@ def sklearn_loop(problem: Problem, solver: str, n_jobs: int = 1) -> Ready:
         _quiet(model.fit, X, problem.y, sample_weight=c)
         if problem.X_val is not None:
             log_loss(problem.y_val, model.predict_proba(problem.X_val))
-        return model.coef_, model.intercept_
+        return model.coef_, np.asarray(model.intercept_)
 
     return Ready(lambda: _loop(problem, one, n_jobs), lambda found: _collect(problem, found))
 
 
 def glum_loop(problem: Problem, n_jobs: int = 1) -> Ready:
-    """Glum's GeneralizedLinearRegressor, once a lane; X by columns, in float64."""
+    """Glum's GeneralizedLinearRegressor, once a lane."""
     from glum import GeneralizedLinearRegressor
 
-    X = np.asfortranarray(problem.X, np.float64)
-    y = problem.y.astype(np.float64)
+    X, y = _rows(problem), problem.y.astype(np.float64)
 
     def one(l2: float, c: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         model = GeneralizedLinearRegressor(
             family="binomial", alpha=l2, l1_ratio=0, max_iter=_MOST, gradient_tol=_TOLERANCE
         )
-        _quiet(model.fit, X, y, sample_weight=c)
+        _quiet(model.fit, X, y, sample_weight=None if c is None else c.astype(np.float64))
         return model.coef_[None], np.atleast_1d(model.intercept_)
 
     return Ready(lambda: _loop(problem, one, n_jobs), lambda found: _collect(problem, found))
@@ -172,8 +172,12 @@ def _jax_lanes(problem: Problem, minimise) -> Ready:
     return Ready(lambda: run(penalties, columns), fits)
 
 
-def _rows(problem: Problem, solver: str) -> np.ndarray:
-    """Return X as a solver of scikit-learn is fastest with: in float64 of C's order."""
+def _rows(problem: Problem) -> np.ndarray:
+    """Return X as scikit-learn and glum are fastest with: in float64, row by row.
+
+    On 32,768 × 128, against columns and float32: lbfgs 1.2 to 3 times, newton-cholesky 1.1 to 3
+    times, glum 1.1 to 1.9 times.
+    """
     return np.ascontiguousarray(problem.X, np.float64)
 
 
@@ -184,7 +188,9 @@ def _lanes(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 def _loop(problem: Problem, one, n_jobs: int) -> list:
     plain = problem.folds is None and problem.counts is None
-    lanes = [(l2, None if plain else problem.weights(f)) for l2, f in zip(*_lanes(problem))]
+    lanes = [
+        (l2, None if plain else problem.weights(f)) for l2, f in zip(*_lanes(problem), strict=True)
+    ]
     if n_jobs == 1:
         return [one(*lane) for lane in lanes]
     from joblib import Parallel, delayed
@@ -193,7 +199,7 @@ def _loop(problem: Problem, one, n_jobs: int) -> list:
 
 
 def _collect(problem: Problem, found: list) -> Fits:
-    w, b = (np.stack(leaves) for leaves in zip(*found))
+    w, b = (np.stack(leaves) for leaves in zip(*found, strict=True))
     l2, column = _lanes(problem)
     if problem.n_classes == 2:
         return Fits(w[:, 0], b[:, 0], l2, column)
