@@ -12,7 +12,12 @@ Each row is one way to run a workload, in processes of its own, on the same data
     floor       seconds of those passes' two bare matrix products, at the rate measured here
     × cold, × warm   the way's time over jaxlr's
 
-`~` marks times that are scaled from a part of the lanes; the JSON has the part.
+`~` marks times that are scaled from a part of the lanes, whose number is in the column lanes:
+some of the folds or resamples, or evenly spaced penalties with both extremes. `≤` marks a bound
+of jaxlr's own, where it draws the weights itself. The excess is that of the lanes with the
+extreme penalties and the largest gradients; statsmodels, which has no l2, is judged without one.
+scikit-learn and glum run with n_jobs=-1 and 1, and the better counts (with --quick, -1 alone).
+Each workload's rows are saved in `experiments/results/` as they come.
 """
 
 from __future__ import annotations
@@ -161,7 +166,9 @@ def _line(row: dict[str, Any]) -> str:
         "× cold": f"{row['times_cold']:.1f}" if "times_cold" in row else "",
         "× warm": f"{row['times_warm']:.1f}" if "times_warm" in row else "",
     }
-    return "  ".join(_cell(title, text[title], width) for title, width in _COLUMNS)
+    line = "  ".join(_cell(title, text[title], width) for title, width in _COLUMNS)
+    failed = sum(row.get("status", [])[2:])
+    return line + f"  {failed} lanes failed" * bool(failed)
 
 
 def _cell(title: str, text: str, width: int) -> str:

@@ -37,8 +37,9 @@ def draw(quick: bool) -> Path | None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     quickly = " (quick: shrunk workloads)" * quick
-    axes.set_title(f"Peers' time over jaxlr's{quickly}", loc="left")
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    axes.set_title(f"Peers' time over jaxlr's{quickly}")
+    axes.margins(y=0.6 / len(bars))
+    figure.legend(frameon=False, loc="outside lower right", ncols=2)
     path = record.RESULTS / f"benchmarks{ending}.png"
     figure.savefig(path, dpi=150)
     return path
