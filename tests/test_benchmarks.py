@@ -24,8 +24,8 @@ def optimum(problem, l2, c):
     model = LogisticRegression(C=1 / (l2 * c.sum()), solver=solver, tol=1e-10, max_iter=10_000)
     model.fit(problem.X.astype(np.float64), problem.y, sample_weight=c)
     if problem.n_classes == 2:
-        return model.coef_[0], model.intercept_[0]
-    return model.coef_.T, model.intercept_
+        return model.coef_[0], np.ravel(model.intercept_)[0]
+    return model.coef_.T, np.asarray(model.intercept_)
 
 
 @pytest.mark.parametrize(

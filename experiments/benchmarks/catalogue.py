@@ -132,7 +132,7 @@ def _w7(quick: bool) -> Workload:
         lambda: workloads.breast_cancer(10, values),
         (
             _CV, _cv("lbfgs", "lbfgs"), _cv("newton-cholesky", "newton-cholesky"),
-            Way("glum", "peers:glum_loop", part=(None, 2)), *_general(None, 10),
+            Way("glum", "peers:glum_loop", part=(5, 2)), *_general(None, 10),
         ),
     )  # fmt: skip
 
