@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "scikit-learn", "scipy")
+_PACKAGES = (
+    "jax", "jaxlib", "numpy", "optax", "scikit-learn", "scipy", "glum", "statsmodels", "jaxopt",
+)  # fmt: skip
 
 
 def setting() -> dict[str, Any]:
