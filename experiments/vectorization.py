@@ -200,7 +200,7 @@ def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
     """Return scikit-learn's breast cancer data, standardised: `(30, 569)` and `(569,)`."""
     from sklearn.datasets import load_breast_cancer
 
-    X, y = load_breast_cancer(return_X_y=True)
+    X, y = map(np.asarray, load_breast_cancer(return_X_y=True))
     return np.ascontiguousarray(((X - X.mean(0)) / X.std(0)).T), y.astype("float64")
 
 
