@@ -24,7 +24,7 @@ from jaxlr.types import (
     check_shapes,
     init_params,
 )
-from jaxlr.wide import narrow
+from jaxlr.wide import back, into, narrow
 
 
 def default_tolerance(dtype) -> float:
@@ -97,10 +97,10 @@ def fit(
 def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     if curvature is not None:
         return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
-    batch, into, back = narrow(batch, penalty)
-    init = None if init is None else into(init)
+    batch, Q = narrow(batch, penalty)
+    init = None if init is None else into(Q, init)
     solution = _fit_as_is(batch, penalty, init, None, tol, max_passes)
-    return solution._replace(params=back(solution.params))
+    return solution._replace(params=back(Q, solution.params))
 
 
 def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:

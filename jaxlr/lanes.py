@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import os
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+import jaxlr
+from jaxlr.checkpoint import fingerprint, run_chunks
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 
@@ -80,3 +84,78 @@ def lane_of(tree: Any, i: Array) -> Any:
     1
     """
     return jax.tree.map(lambda a: a[i], tree)
+
+
+class Work(NamedTuple):
+    """What to do, as functions that JAX can trace and compare.
+
+    Args:
+        share: `(problem, static) → shared`: what is made once for all lanes.
+        lane: `(problem, shared, static, lane) → result`.
+        static: what is known when tracing.
+    """
+
+    share: Callable[[Any, Any], Any]
+    lane: Callable[[Any, Any, Any, Any], Any]
+    static: Hashable
+
+
+def run(
+    work: Work,
+    problem: Any,
+    lanes: Any,
+    size: int,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Any:
+    """Return the results of all lanes, from one compiled program.
+
+    Args:
+        work: what to do.
+        problem: a tree of arrays, for `work`.
+        lanes: a tree of arrays whose first axis is that of the lanes.
+        size: lanes in a chunk, from `chunk_size`.
+        checkpoint: a file for the finished chunks. With it, or with progress, the chunks are
+            run one by one from Python.
+        progress: show a bar.
+    """
+    if checkpoint is None and not progress:
+        return _run(problem, lanes, work, size)
+    count = len(jax.tree.leaves(lanes)[0])
+    chunks = split(lanes, size)
+    shared = _share(problem, work)
+    identity = "" if checkpoint is None else fingerprint((problem, chunks), _named(work))
+    pieces = [lane_of(chunks, i) for i in range(-(-count // size))]
+    shapes = jax.eval_shape(functools.partial(_chunk, work=work), problem, shared, pieces[0])
+    results = run_chunks(
+        lambda chunk: jax.device_get(_chunk(problem, shared, chunk, work)),
+        pieces,
+        jax.tree.structure(shapes),
+        checkpoint=checkpoint,
+        identity=identity,
+        progress=progress,
+    )
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *results)
+
+
+def _named(work: Work) -> str:
+    """Return words that are the same in every process, unlike the address of a function."""
+    parts = (work.lane, work.static)
+    words = [f"{p.__module__}.{p.__qualname__}" if callable(p) else str(p) for p in parts]
+    return " ".join([jaxlr.__version__, *words])
+
+
+@functools.partial(jax.jit, static_argnames=("work", "size"))
+def _run(problem: Any, lanes: Any, work: Work, size: int) -> Any:
+    shared = work.share(problem, work.static)
+    return run_lanes(functools.partial(work.lane, problem, shared, work.static), lanes, size)
+
+
+@functools.partial(jax.jit, static_argnames="work")
+def _share(problem: Any, work: Work) -> Any:
+    return work.share(problem, work.static)
+
+
+@functools.partial(jax.jit, static_argnames="work")
+def _chunk(problem: Any, shared: Any, lanes: Any, work: Work) -> Any:
+    return jax.vmap(functools.partial(work.lane, problem, shared, work.static))(lanes)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import operator
+import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.fit import fit
-from jaxlr.lanes import MEMORY, chunk_size, lane_of, run_lanes
+from jaxlr.lanes import MEMORY, Work, chunk_size, lane_of, run
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.resampling import FoldWeights, Resampled, multinomial_counts, stratified_folds
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, init_params
-from jaxlr.wide import narrow
+from jaxlr.wide import back, into, narrow
 
 
 class Scores(NamedTuple):
@@ -62,6 +62,8 @@ def sweep(
     tol: Array | None = None,
     max_passes: int = 500,
     memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
 ) -> Solution:
     """Fit once for each penalty: lanes of one program.
 
@@ -70,6 +72,9 @@ def sweep(
         penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
         init, tol, max_passes: as for `fit`, the same for all lanes.
         memory: bytes that the lanes may need beyond X; they run in chunks that fit.
+        checkpoint: a file that keeps the finished chunks: the same call, made again after an
+            interruption, takes them from there and returns what it would have returned.
+        progress: show a bar. With it or a checkpoint, not for use inside jit.
 
     Returns:
         A `Solution` whose leaves have a first axis of P lanes. A lane that fails has a status
@@ -77,13 +82,18 @@ def sweep(
 
     Raises:
         ValueError: when shapes do not fit each other.
+        CheckpointError: the file is damaged, or belongs to another call.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> solution = sweep(batch, Penalty(l2=jnp.array([0.01, 0.1, 1.0])))
     >>> solution.params.w.shape, solution.status.tolist()
     ((3, 1), [0, 0, 0])
     """
-    return _sweep(batch, penalties, init, tol, max_passes, axes=_lanes(penalties), memory=memory)
+    axes = _lanes(penalties)
+    problem = _Problem(batch, penalties, init, None, tol, max_passes)
+    work = Work(_share_sweep, _lane_of_sweep, axes)
+    lanes = jnp.arange(len(penalties.l2))
+    return run(work, problem, lanes, chunk_size(batch, len(lanes), memory), checkpoint, progress)
 
 
 def cross_validate(
@@ -95,6 +105,8 @@ def cross_validate(
     tol: Array | None = None,
     max_passes: int = 500,
     memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
 ) -> CrossValidation:
     """Fit for each penalty outside each fold, and score inside it: P × F lanes.
 
@@ -104,7 +116,7 @@ def cross_validate(
         folds: how many folds, drawn at random and stratified by class; or the fold number of
             each example, `(m,)` integers from 0.
         key: a `jax.random.key` for the draw; not needed when fold numbers are given.
-        tol, max_passes, memory: as for `sweep`.
+        tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
     Returns:
         A `CrossValidation`.
@@ -133,9 +145,14 @@ def cross_validate(
                 "the fold number of each example."
             )
         num_folds = int(fold_of.max()) + 1
-    solutions, scores = _cross_validate(
-        batch, penalties, fold_of, tol, max_passes, num_folds=num_folds, axes=axes, memory=memory
-    )
+    problem = _Problem(batch, penalties, None, fold_of, tol, max_passes)
+    # One axis of lanes, not two: their products with X then need no transposed copies.
+    grid = (len(penalties.l2), num_folds)
+    places = tuple(place.reshape(-1) for place in jnp.indices(grid))
+    size = chunk_size(batch, len(places[0]), memory)
+    work = Work(_share_folds, _lane_of_folds, axes)
+    lanes = run(work, problem, places, size, checkpoint, progress)
+    solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
     best, best_one_se = select(penalties.l2, scores.log_loss)
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
 
@@ -150,6 +167,8 @@ def bootstrap(
     tol: Array | None = None,
     max_passes: int = 500,
     memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
 ) -> Solution:
     """Fit to resamples of the examples: a lane for each.
 
@@ -163,7 +182,7 @@ def bootstrap(
         key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
         counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
             `poisson_counts`.
-        tol, max_passes, memory: as for `sweep`.
+        tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
     Returns:
         A `Solution` whose leaves have a first axis of R lanes.
@@ -181,10 +200,11 @@ def bootstrap(
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1.")
     check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
-    return _bootstrap(
-        batch, penalty, key, tol, max_passes,
-        counts=counts, num_resamples=num_resamples, memory=memory,
-    )  # fmt: skip
+    problem = _Problem(batch, penalty, None, None, tol, max_passes)
+    work = Work(_share_bootstrap, _lane_of_bootstrap, counts)
+    keys = jax.random.split(key, num_resamples)
+    size = chunk_size(batch, num_resamples, memory)
+    return run(work, problem, keys, size, checkpoint, progress)
 
 
 def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
@@ -247,88 +267,112 @@ def _lanes(penalties: Penalty) -> tuple[int, int | None]:
     return 0, 0
 
 
-def _pilots(batch: Batch, penalties: Penalty, axes: tuple) -> Callable[[Array], Pilot]:
+class _Problem(NamedTuple):
+    """What the lanes of a sweep share, besides what is made of it.
+
+    Args:
+        batch: the examples.
+        penalties: a penalty for each lane, or one for all.
+        init: where to start, or None for the pilot.
+        folds: the fold number of each example, or None.
+        tol, max_passes: as for `fit`.
+    """
+
+    batch: Batch
+    penalties: Penalty
+    init: Params | None
+    folds: Array | None
+    tol: Array | None
+    max_passes: Array | int
+
+    def penalty(self, axes: tuple, i: Array) -> Penalty:
+        l2, factors = self.penalties
+        return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
+
+    def fit(self, batch: Batch, penalty: Penalty, pilot: Pilot) -> Solution:
+        start = pilot.params if self.init is None else self.init
+        options = {"tol": self.tol, "max_passes": self.max_passes}
+        return fit(batch, penalty, init=start, curvature=pilot.curvature, **options)
+
+
+class _Shared(NamedTuple):
+    """What is made once for all lanes: a narrow batch, and pilots."""
+
+    batch: Batch
+    Q: Array | None
+    init: Params | None
+    pilots: Pilot
+
+
+def _narrow(problem: _Problem) -> tuple[Batch, Array | None, Params | None]:
+    batch, Q = narrow(problem.batch, problem.penalties)
+    return batch, Q, None if problem.init is None else into(Q, problem.init)
+
+
+def _pilots(batch: Batch, penalties: Penalty, axes: tuple) -> Pilot:
     """Return the pilot of each penalty; they share the centre of their curvatures."""
 
     def pilot(l2, factors):
         return make_pilot(batch, Penalty(l2, factors))
 
-    shared = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
-    all_of_them = jax.vmap(pilot, axes, shared)(penalties.l2, penalties.factors)
-
-    def of_penalty(i):
-        params, (H, centre) = all_of_them
-        return Pilot(lane_of(params, i), Curvature(H[i], centre))
-
-    return of_penalty
+    lanes = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
+    return jax.vmap(pilot, axes, lanes)(penalties.l2, penalties.factors)
 
 
-def _penalty_of(penalties: Penalty, axes: tuple, i: Array) -> Penalty:
-    l2, factors = penalties
-    return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
+def _pilot_of(pilots: Pilot, i: Array) -> Pilot:
+    params, (H, centre) = pilots
+    return Pilot(lane_of(params, i), Curvature(H[i], centre))
 
 
-@functools.partial(jax.jit, static_argnames=("axes", "memory"))
-def _sweep(batch, penalties, init, tol, max_passes, axes, memory) -> Solution:
-    batch, into, back = narrow(batch, penalties)
-    init = None if init is None else into(init)
-    lanes = jnp.arange(len(penalties.l2))
+def _with_weights(batch: Batch, weights: Any) -> Batch:
+    return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
+
+
+def _lifted(Q: Array | None, solution: Solution) -> Solution:
+    return solution._replace(params=back(Q, solution.params))
+
+
+# --- What the lanes share, and a lane: of a sweep, of a cross-validation, of a bootstrap ---------
+
+
+def _share_sweep(problem: _Problem, axes: tuple) -> _Shared:
+    batch, Q, init = _narrow(problem)
+    if sample_size(batch) < batch.m_examples:
+        return _Shared(batch, Q, init, _pilots(batch, problem.penalties, axes))
     null = null_model(batch)
-    shared = Pilot(null, make_curvature(null, batch))
-    many = sample_size(batch) < batch.m_examples
-    pilot_of = _pilots(batch, penalties, axes) if many else lambda i: shared
-
-    def lane(i):
-        start, curvature = pilot_of(i)
-        return fit(
-            batch,
-            _penalty_of(penalties, axes, i),
-            init=start if init is None else init,
-            curvature=curvature,
-            tol=tol,
-            max_passes=max_passes,
-        )
-
-    solution = run_lanes(lane, lanes, chunk_size(batch, len(lanes), memory))
-    return solution._replace(params=back(solution.params))
+    return _Shared(batch, Q, init, Pilot(null, make_curvature(null, batch)))
 
 
-@functools.partial(jax.jit, static_argnames=("num_folds", "axes", "memory"))
-def _cross_validate(batch, penalties, fold_of, tol, max_passes, num_folds, axes, memory):
-    batch, _, back = narrow(batch, penalties)
+def _lane_of_sweep(problem: _Problem, shared: _Shared, axes: tuple, i: Array) -> Solution:
+    batch, Q, init, pilots = shared
+    sampled = sample_size(batch) < batch.m_examples
+    pilot = _pilot_of(pilots, i) if sampled else pilots
+    solution = problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
+    return _lifted(Q, solution)
+
+
+def _share_folds(problem: _Problem, axes: tuple) -> _Shared:
     # A penalty's pilot, of all folds, serves the fits outside each.
-    pilot_of = _pilots(batch, penalties, axes)
-
-    def with_fold(fold, held_out):
-        weights = FoldWeights(fold_of, fold, batch.weights, held_out)
-        return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
-
-    def lane(place):
-        i, fold = place
-        start, curvature = pilot_of(i)
-        options = {"init": start, "curvature": curvature, "tol": tol, "max_passes": max_passes}
-        solution = fit(with_fold(fold, False), _penalty_of(penalties, axes, i), **options)
-        return solution, score(solution.params, with_fold(fold, True))
-
-    # One axis of lanes, not two: their products with X then need no transposed copies.
-    grid = (len(penalties.l2), num_folds)
-    places = tuple(place.reshape(-1) for place in jnp.indices(grid))
-    lanes = run_lanes(lane, places, chunk_size(batch, len(places[0]), memory))
-    solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
-    return solutions._replace(params=back(solutions.params)), scores
+    batch, Q, init = _narrow(problem)
+    return _Shared(batch, Q, init, _pilots(batch, problem.penalties, axes))
 
 
-@functools.partial(jax.jit, static_argnames=("counts", "num_resamples", "memory"))
-def _bootstrap(batch, penalty, key, tol, max_passes, counts, num_resamples, memory) -> Solution:
-    batch, _, back = narrow(batch, penalty)
-    start, curvature = make_pilot(batch, penalty)
-    options = {"init": start, "curvature": curvature, "tol": tol, "max_passes": max_passes}
+def _lane_of_folds(problem: _Problem, shared: _Shared, axes: tuple, place: tuple):
+    (batch, Q, _, pilots), (i, fold) = shared, place
+    outside, inside = (
+        _with_weights(batch, FoldWeights(problem.folds, fold, batch.weights, held_out))
+        for held_out in (False, True)
+    )
+    solution = problem.fit(outside, problem.penalty(axes, i), _pilot_of(pilots, i))
+    return _lifted(Q, solution), score(solution.params, inside)
 
-    def lane(key):
-        weights = Resampled(counts(key, batch.m_examples), batch.weights)
-        resample = Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
-        return fit(resample, penalty, **options)
 
-    keys = jax.random.split(key, num_resamples)
-    solution = run_lanes(lane, keys, chunk_size(batch, num_resamples, memory))
-    return solution._replace(params=back(solution.params))
+def _share_bootstrap(problem: _Problem, _: Callable) -> _Shared:
+    batch, Q, init = _narrow(problem)
+    return _Shared(batch, Q, init, make_pilot(batch, problem.penalties))
+
+
+def _lane_of_bootstrap(problem: _Problem, shared: _Shared, counts: Callable, key: Array):
+    batch, Q, _, pilot = shared
+    weights = Resampled(counts(key, batch.m_examples), batch.weights)
+    return _lifted(Q, problem.fit(_with_weights(batch, weights), problem.penalties, pilot))

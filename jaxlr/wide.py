@@ -7,44 +7,49 @@ is the fit to X. Without penalty it is the one of least norm. Gradients have the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jax import lax
 
 from jaxlr.types import Array, Batch, Params, Penalty
 
 
-def narrow(
-    batch: Batch, penalty: Penalty
-) -> tuple[Batch, Callable[[Params], Params], Callable[[Params], Params]]:
-    """Return the batch with no more features than examples, and the way there and back.
+def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Array | None]:
+    """Return the batch with no more features than examples, and Q.
 
-    Nothing is changed where there are fewer features than examples, or factors of the penalty,
-    which the rotation Q would mix.
+    Nothing is changed, and Q is None, where there are fewer features than examples, or factors
+    of the penalty, which Q would mix.
 
     Args:
         batch: the examples.
         penalty: only whether it has factors matters.
 
-    Returns:
-        The batch; `into`, which maps params to those of the new batch; and `back`, which also
-        takes lanes of params.
-
-    >>> batch = Batch(jnp.eye(5)[:, :2], jnp.array([0, 1]))
-    >>> small, into, back = narrow(batch, Penalty())
-    >>> small.X.shape, back(Params(jnp.ones(2), jnp.array(0.0))).w.shape
-    ((2, 2), (5,))
+    >>> batch, Q = narrow(Batch(jnp.eye(5)[:, :2], jnp.array([0, 1])), Penalty())
+    >>> batch.X.shape, Q.shape
+    ((2, 2), (5, 2))
     """
     if batch.n_features <= batch.m_examples or penalty.factors is not None:
-        return batch, lambda params: params, lambda params: params
-    dtype = jnp.result_type(batch.X, jnp.float32)
-    Q, R = jnp.linalg.qr(batch.X.astype(dtype))
-    axis = -1 if batch.n_classes == 2 else -2
+        return batch, None
+    Q, R = jnp.linalg.qr(batch.X.astype(jnp.result_type(batch.X, jnp.float32)))
+    return Batch(R, batch.y, batch.weights, batch.offset, batch.n_classes), Q
 
-    def rotate(w: Array, Q: Array) -> Array:
-        w = jnp.tensordot(jnp.asarray(w, dtype), Q, (axis, 0), precision=lax.Precision.HIGHEST)
-        return jnp.moveaxis(w, -1, axis)
 
-    small = Batch(R, batch.y, batch.weights, batch.offset, batch.n_classes)
-    return small, lambda p: Params(rotate(p.w, Q), p.b), lambda p: Params(rotate(p.w, Q.T), p.b)
+def into(Q: Array | None, params: Params) -> Params:
+    """Return the parameters, `v = Qᵀw`, of the narrow batch; unchanged where Q is None.
+
+    >>> into(jnp.eye(3)[:, :2], Params(jnp.array([1.0, 2.0, 3.0]), jnp.array(0.5))).w.tolist()
+    [1.0, 2.0]
+    """
+    return params if Q is None else params._replace(w=_product(Q.T, params.w))
+
+
+def back(Q: Array | None, params: Params) -> Params:
+    """Return the parameters, `w = Qv`, of the batch as it was; unchanged where Q is None.
+
+    >>> back(jnp.eye(3)[:, :2], Params(jnp.array([1.0, 2.0]), jnp.array(0.5))).w.tolist()
+    [1.0, 2.0, 0.0]
+    """
+    return params if Q is None else params._replace(w=_product(Q, params.w))
+
+
+def _product(A: Array, w: Array) -> Array:
+    return jnp.tensordot(A, jnp.asarray(w, A.dtype), 1, precision=lax.Precision.HIGHEST)

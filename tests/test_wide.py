@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr.wide import narrow
+from jaxlr.wide import back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
@@ -51,12 +51,12 @@ def test_lanes_are_fits(x64):
 
 def test_a_start_is_projected_and_back(x64):
     params, batch = problem(30, 12)
-    small, into, back = narrow(batch, jaxlr.Penalty())
+    small, Q = narrow(batch, jaxlr.Penalty())
     np.testing.assert_allclose(
-        jaxlr.logits(into(params), small.X), jaxlr.logits(params, batch.X), atol=1e-12
+        jaxlr.logits(into(Q, params), small.X), jaxlr.logits(params, batch.X), atol=1e-12
     )
-    v = into(params)
-    np.testing.assert_allclose(into(back(v)).w, v.w, atol=1e-12)
+    v = into(Q, params)
+    np.testing.assert_allclose(into(Q, back(Q, v)).w, v.w, atol=1e-12)
     near = jaxlr.fit(batch, jaxlr.Penalty(0.1))
     again = jaxlr.fit(batch, jaxlr.Penalty(0.1), init=near.params)
     assert again.num_passes < near.num_passes

@@ -1,0 +1,162 @@
+"""Checkpoints: killed anywhere and resumed, a sweep ends as if nothing had happened."""
+
+import random
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlr
+from jaxlr.checkpoint import CheckpointError
+from tests.helpers import problem
+
+SCRIPT = """
+import sys, numpy as np, jax, jax.numpy as jnp, jaxlr
+rng = np.random.default_rng(0)
+X = jnp.asarray(rng.normal(size=(3, 400)), jnp.float32)
+y = jnp.asarray(rng.integers(0, 2, 400), jnp.float32)
+penalties = jaxlr.Penalty(jnp.geomspace(1e-3, 1, 40))
+print("begun", flush=True)
+result = jaxlr.cross_validate(
+    jaxlr.Batch(X, y), penalties, folds=jnp.arange(400) % 5, memory=40_000, checkpoint=sys.argv[1]
+)
+np.savez(sys.argv[2], *jax.tree.leaves(result))
+"""
+
+
+def arguments(seed=0):
+    _, batch = problem(3, 60, seed=seed)
+    return batch, jaxlr.Penalty(jnp.geomspace(1e-3, 1, 7))
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sweep.npz"
+
+
+def interrupted(monkeypatch, after, call):
+    """Run a call that is interrupted after some chunks."""
+    from jaxlr import checkpoint
+
+    write, count = checkpoint._write, iter(range(99))
+
+    def write_and_stop(*args):
+        write(*args)
+        if next(count) == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write", write_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_every_kind_of_sweep_resumes(path, monkeypatch, after):
+    batch, penalties = arguments()
+    key = jax.random.key(0)
+    options = {"memory": 9_000, "checkpoint": path}
+    calls = [
+        lambda **o: jaxlr.sweep(batch, penalties, **o),
+        lambda **o: jaxlr.cross_validate(batch, penalties, folds=3, key=key, **o),
+        lambda **o: jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 9, key, **o),
+    ]
+    for call in calls:
+        path.unlink(missing_ok=True)
+        whole = call(**options)
+        path.unlink()
+        interrupted(monkeypatch, after, lambda call=call: call(**options))
+        assert path.exists()
+        equal(call(**options), whole)
+        equal(call(**options), whole)  # from the file alone
+        plain = call(memory=9_000)
+        np.testing.assert_allclose(
+            jax.tree.leaves(plain)[-1], jax.tree.leaves(whole)[-1], rtol=1e-5
+        )
+
+
+def test_killed_at_five_random_moments_it_ends_equal(tmp_path):
+    def start(name):
+        command = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(tmp_path / name),
+            str(tmp_path / f"{name}.out"),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    with start("whole") as process:
+        assert process.wait(timeout=120) == 0
+    rng = random.Random(0)
+    for _ in range(5):
+        with start("killed") as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 4))
+            process.kill()
+    with start("killed") as process:
+        assert process.wait(timeout=120) == 0
+    with np.load(tmp_path / "whole.out.npz") as a, np.load(tmp_path / "killed.out.npz") as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_another_call_is_refused_and_its_file_kept(path):
+    batch, penalties = arguments()
+    jaxlr.sweep(batch, penalties, checkpoint=path)
+    before = path.read_bytes()
+    others = [
+        lambda: jaxlr.sweep(arguments(1)[0], penalties, checkpoint=path),
+        lambda: jaxlr.sweep(batch, jaxlr.Penalty(2 * penalties.l2), checkpoint=path),
+        lambda: jaxlr.sweep(batch, penalties, tol=1e-3, checkpoint=path),
+        lambda: jaxlr.cross_validate(batch, penalties, folds=jnp.arange(60) % 2, checkpoint=path),
+    ]
+    for other in others:
+        with pytest.raises(CheckpointError, match="the checkpoint of another call"):
+            other()
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_refused(path):
+    batch, penalties = arguments()
+    jaxlr.sweep(batch, penalties, checkpoint=path)
+    whole = path.read_bytes()
+    no_header = path.with_name("other.npz")
+    np.savez(no_header, a=np.zeros(3))
+    damaged = [b"", b"not a checkpoint", whole[: len(whole) // 2], no_header.read_bytes()]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"sweep\.npz is no checkpoint, or a damaged one"):
+            jaxlr.sweep(batch, penalties, checkpoint=path)
+
+
+def test_no_flipped_byte_changes_a_result(path):
+    batch, penalties = arguments()
+    right = jaxlr.sweep(batch, penalties, checkpoint=path)
+    whole, refused = path.read_bytes(), 0
+    for place in np.linspace(0, len(whole) - 1, 60).astype(int):
+        flipped = bytearray(whole)
+        flipped[place] ^= 255
+        path.write_bytes(bytes(flipped))
+        try:
+            equal(jaxlr.sweep(batch, penalties, checkpoint=path), right)
+        except CheckpointError:
+            refused += 1
+    assert refused > 10
+
+
+def test_a_bar_is_shown(capsys):
+    batch, penalties = arguments()
+    swept = jaxlr.sweep(batch, penalties, progress=True)
+    assert "Fitting" in capsys.readouterr().err
+    equal(swept.status, np.zeros(7))
