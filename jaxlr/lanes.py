@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
+from jaxlr.model_file import write_atomically
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 
@@ -118,9 +120,19 @@ def run(
         checkpoint: a file for the finished chunks. With it, or with progress, the chunks are
             run one by one from Python.
         progress: show a bar.
+
+    Raises:
+        ValueError: inside jit, with a checkpoint or progress.
+        WriteError: the checkpoint could not be written.
+        CheckpointError: it is damaged, or belongs to another call.
     """
     if checkpoint is None and not progress:
         return _run(problem, lanes, work, size)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, lanes))):
+        raise ValueError("checkpoint and progress need Python between chunks: not inside jit.")
+    if checkpoint is not None:
+        with write_atomically(checkpoint, replace=False):  # refused before the work
+            pass
     count = len(jax.tree.leaves(lanes)[0])
     chunks = split(lanes, size)
     shared = _share(problem, work)

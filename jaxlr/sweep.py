@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.fit import fit
@@ -143,6 +144,11 @@ def cross_validate(
             raise ValueError(
                 f"folds has shape {fold_of.shape} where ({batch.m_examples},) is due: "
                 "the fold number of each example."
+            )
+        if isinstance(fold_of, Tracer):
+            raise ValueError(
+                "folds is traced, and the number of lanes depends on its values: inside jit, "
+                "draw them with folds=5 and a key, or close over the array."
             )
         num_folds = int(fold_of.max()) + 1
     problem = _Problem(batch, penalties, None, fold_of, tol, max_passes)

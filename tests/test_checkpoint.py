@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxlr
+from jaxlr import lanes
 from jaxlr.checkpoint import CheckpointError
 from tests.helpers import problem
 
@@ -153,6 +154,15 @@ def test_no_flipped_byte_changes_a_result(path):
         except CheckpointError:
             refused += 1
     assert refused > 10
+
+
+def test_what_cannot_be_kept_is_refused_before_the_work(tmp_path, monkeypatch):
+    batch, penalties = arguments()
+    monkeypatch.setattr(lanes, "_share", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(OSError, match=r"cannot be written: No such file or directory\."):
+        jaxlr.sweep(batch, penalties, checkpoint=tmp_path / "no" / "sweep.npz")
+    with pytest.raises(ValueError, match="not inside jit"):
+        jax.jit(lambda b: jaxlr.sweep(b, penalties, checkpoint=tmp_path / "a.npz"))(batch)
 
 
 def test_a_bar_is_shown(capsys):

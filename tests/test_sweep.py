@@ -102,3 +102,11 @@ def test_complaints():
         jaxlr.cross_validate(batch, jaxlr.Penalty(L2))
     with pytest.raises(ValueError, match=r"folds has shape \(3,\) where \(20,\) is due"):
         jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=jnp.arange(3))
+
+
+def test_traced_folds_are_refused_in_words():
+    _, batch = problem(3, 40)
+    with pytest.raises(ValueError, match="folds is traced"):
+        jax.jit(lambda f: jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=f))(
+            jnp.arange(40) % 3
+        )
