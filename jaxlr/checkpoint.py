@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.extras import require
-from jaxlr.model_file import write_atomically
+from jaxlr.files import write_atomically
 
 _FORMAT = 1
 

@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
-from jaxlr.model_file import write_atomically
+from jaxlr.files import write_atomically
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 

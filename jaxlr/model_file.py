@@ -7,25 +7,19 @@ gives the same bytes, and no pickle.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 import jaxlr
+from jaxlr.files import write_atomically
 from jaxlr.types import Array, Params
 
 _FORMAT = "jaxlr model"
 _VERSION = 1
-
-
-class WriteError(OSError):
-    """Raised when a file cannot be written; says which, and why."""
 
 
 class Model(NamedTuple):
@@ -73,6 +67,7 @@ def save_model(
         WriteError: the file cannot be written.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "model.npz")
     ...     save_model(path, Params(np.ones(3), np.zeros(())), objective={"l2": 0.1})
@@ -127,47 +122,6 @@ def load_model(path: str | os.PathLike) -> Model:
         return _check(_model(parts))
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)} cannot be used: {error}") from error
-
-
-@contextlib.contextmanager
-def write_atomically(path: str | os.PathLike, replace: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` that takes its place when the block ends without an exception.
-
-    Args:
-        path: what is there is kept whole until then; a link is followed.
-        replace: False to leave everything as it was: whether it could be written.
-
-    Yields:
-        A binary file to write to.
-
-    Raises:
-        WriteError: an `OSError`: it cannot be written, or `path` is no file, such as a folder.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with write_atomically(Path(folder, "a.txt")) as file:
-    ...         _ = file.write(b"whole")
-    ...     os.listdir(folder)
-    ['a.txt']
-    """
-    target = Path(os.path.realpath(path))
-    # Beside the target, since a file can be moved at one stroke only within a file system.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        if target.exists() and not target.is_file():
-            raise OSError("it is there already, and is not a file")
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise WriteError(f"{os.fspath(path)} cannot be written: {reason}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _floats(array: Array) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr.model_file import WriteError, load_model, save_model, write_atomically
+from jaxlr.files import WriteError, write_atomically
+from jaxlr.model_file import load_model, save_model
 from jaxlr.types import Params
 from tests.helpers import problem
 

@@ -12,7 +12,7 @@ from jaxlr.cli import audit as auditing
 from jaxlr.cli import sweep as sweeping
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import MissingExtra, require
-from jaxlr.model_file import WriteError
+from jaxlr.files import WriteError
 
 if TYPE_CHECKING:
     import typer

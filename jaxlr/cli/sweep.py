@@ -16,7 +16,8 @@ import jaxlr
 from jaxlr import plots
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import require
-from jaxlr.model_file import save_model, write_atomically
+from jaxlr.files import write_atomically
+from jaxlr.model_file import save_model
 from jaxlr.types import Batch, Penalty, Solution, Status
 
 Dataset = enum.StrEnum("Dataset", ["breast_cancer", "digits", "iris", "wine"])
