@@ -14,7 +14,6 @@ The lanes of a sweep see the same X: one curvature serves them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -91,8 +90,21 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     return Curvature(jnp.transpose(H / total, (1, 0, 3, 2)), centre)
 
 
-def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params], Params]:
-    """Return `g → P·g`, with P the inverse of the Hessian with the penalty, `H + l2·diag(f)`.
+class Factor(NamedTuple):
+    """A factor of P, the inverse of the Hessian with its penalty: see `factorise`.
+
+    Args:
+        L: `(r, r)` for r parameters, with `LᵀL = P` in the variables of the curvature; where the
+            classes share one, r = n+1.
+        centre: x̄, `(n,)`.
+    """
+
+    L: Array
+    centre: Array
+
+
+def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
+    """Return a factor of P, the inverse of the Hessian with the penalty, `H + l2·diag(f)`.
 
     Rows and columns are scaled to a unit diagonal before the Cholesky factorisation, so that
     the scales of the features do not matter. Collinear and constant features, and the common
@@ -104,8 +116,8 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
         penalty: `Penalty(l2, factors)`.
 
     >>> one = Curvature(jnp.array([3.0, 0.0, 0.0, 0.25]).reshape(2, 1, 2, 1), jnp.array([0.0]))
-    >>> P = preconditioner(one, Penalty(l2=1.0))
-    >>> [round(a.item(), 4) for a in P(Params(jnp.array([4.0]), jnp.array(1.0)))]
+    >>> P = factorise(one, Penalty(l2=1.0))
+    >>> [round(a.item(), 4) for a in precondition(P, Params(jnp.array([4.0]), jnp.array(1.0)))]
     [1.0, 4.0]
     """
     H, centre = curvature
@@ -141,15 +153,25 @@ def preconditioner(curvature: Curvature, penalty: Penalty) -> Callable[[Params],
     )
 
     # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves in lanes.
-    inverse = linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
+    inverse = linalg.solve_triangular(factor, unit, lower=True)
+    return Factor(inverse * unscale[None], centre)
 
-    def apply(grad: Params) -> Params:
-        w = grad.w - jnp.tensordot(centre, grad.b, axes=0)
-        r = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
-        # A shared H has a column for each class; a whole one has the classes in its rows.
-        columns = r.reshape(rows * k, -1)
-        x = (inverse.T @ (inverse @ columns)).reshape(r.shape)
-        w = x[:-1]
-        return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))
 
-    return apply
+def precondition(factor: Factor, grad: Params) -> Params:
+    """Return P·g, of the shapes of g.
+
+    Args:
+        factor: from `factorise`.
+        grad: g, in the shapes of the parameters.
+
+    >>> P = Factor(jnp.diag(jnp.array([0.5, 2.0])), jnp.array([0.0]))
+    >>> precondition(P, Params(jnp.array([4.0]), jnp.array(1.0))).w.tolist()
+    [1.0]
+    """
+    L, centre = factor
+    w = grad.w - jnp.tensordot(centre, grad.b, axes=0)
+    r = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
+    # A shared H has a column for each class; a whole one has the classes in its rows.
+    x = (L.T @ (L @ r.reshape(len(L), -1))).reshape(r.shape)
+    w = x[:-1]
+    return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jaxlr import minimize
 from jaxlr.certificate import certify
-from jaxlr.curvature import Curvature, make_curvature, preconditioner
-from jaxlr.objective import NO_PENALTY, value_and_grad
+from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.objective import NO_PENALTY
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
+from jaxlr.solve import solve
 from jaxlr.types import (
     Array,
     Batch,
@@ -34,21 +31,6 @@ def default_tolerance(dtype) -> float:
     1e-10
     """
     return 1e-20 if jnp.finfo(dtype).bits == 64 else 1e-10
-
-
-def _patience(batch: Batch, curvature: Curvature) -> int:
-    """Return after how many passes the curvature is made anew: as many as that costs.
-
-    So no more than twice the passes are spent of one who knew beforehand whether it pays.
-    """
-    rows, k, *_ = curvature.H.shape
-    return max(20, (rows * k) ** 2 // (2 * rows * max(batch.n_classes - 1, 1)))
-
-
-class _State(NamedTuple):
-    search: minimize.Search
-    H: Array  # of the curvature
-    stale: Array  # whether the curvature is to be made anew
 
 
 def fit(
@@ -112,53 +94,16 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     start, curvature = pilot.params if init is None else init, pilot.curvature
     dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
-    max_passes = jnp.asarray(max_passes, jnp.int32)
-    x, unravel = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, dtype), start))
-    x_null = jnp.asarray(ravel_pytree(null)[0], dtype)
-
-    def objective(x: Array) -> tuple[Array, Array]:
-        value, grad = value_and_grad(unravel(x), batch, penalty)
-        return value, ravel_pytree(grad)[0]
-
-    centre, patience = curvature.centre, _patience(batch, curvature)
-
-    def refresh(state: _State) -> _State:
-        # Where the step is being shortened the curvature misleads, as it does far out, where it
-        # vanishes: that of the null model is a safe one.
-        place = jnp.where(state.search.step == 1, state.search.x, x_null)
-        search = minimize.forget(state.search)
-        search = search._replace(num_passes=search.num_passes + 1)
-        return _State(search, make_curvature(unravel(place), batch, centre).H, jnp.array(False))
-
-    def stage(state: _State) -> _State:
-        # A loop of one turn or none: under vmap it runs only if a lane needs it.
-        state = lax.while_loop(lambda state: state.stale, refresh, state)
-        P = preconditioner(Curvature(state.H, centre), penalty)
-        search = minimize.minimize(
-            objective,
-            lambda g: ravel_pytree(P(unravel(g)))[0],
-            state.search,
-            tol=tol,
-            max_passes=jnp.minimum(state.search.num_passes + patience, max_passes),
-        )
-        return _State(search, state.H, search.status == minimize.RUNNING)
-
-    def unfinished(state: _State) -> Array:
-        return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)
-
-    first = _State(minimize.start(x), curvature.H, jnp.array(False))
-    search = lax.while_loop(unfinished, stage, first).search
-    params, grad = unravel(search.x), unravel(search.grad)
-    suboptimality, unbounded = certify(params, batch, penalty, grad.b)
-    status = search.status
-    status = jnp.where(status == minimize.RUNNING, Status.OUT_OF_PASSES, status)
-    finite = status != Status.NOT_FINITE
-    status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, status)
+    start, null = (jax.tree.map(lambda a: jnp.asarray(a, dtype), p) for p in (start, null))
+    end = solve(batch, penalty, start, curvature, null, tol=tol, max_passes=max_passes)
+    suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
+    finite = end.status != Status.NOT_FINITE
+    status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)
     return Solution(
-        params,
-        search.value,
-        jnp.linalg.norm(search.grad),
+        end.params,
+        end.value,
+        jnp.linalg.norm(ravel_pytree(end.grad)[0]),
         jnp.where(finite, suboptimality, jnp.inf),
-        search.num_passes + 1,
+        end.num_passes + 1,
         status.astype(jnp.int32),
     )

@@ -8,7 +8,7 @@ There is no inner line search: an iteration evaluates one point and either accep
 shortens the step. Along a direction d a convex function falls as long as its slope is not
 positive, so that `g₁·d ≤ 0` is enough to accept x₁, and unlike a comparison of two values it
 is not lost in rounding. Where the decrease to be expected is below the rounding of the value,
-a point is accepted if its gradient is smaller in the norm of P.
+it is told from the slopes at both ends: it is near `step·(g₀ + g₁)·d/2`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jaxlr.types import Array, Status
 RUNNING = -1  # the status of a search that has not ended
 _MEMORY = 8  # pairs (s, y) that are kept
 _ARMIJO = 1e-4
-_STALLS = 5  # steps below the value's rounding without a gradient of half the norm
+_STALLS = 8  # steps below the value's rounding without `gᵀPg` halved
 
 
 class Search(NamedTuple):
@@ -73,10 +73,15 @@ def start(x: Array) -> Search:
     )  # fmt: skip
 
 
-def forget(search: Search) -> Search:
-    """Return the search as if it began at its point: for a new preconditioner."""
-    fresh = start(search.x)
-    return fresh._replace(num_passes=search.num_passes, status=search.status)
+def redirect(search: Search, precondition: Callable[[Array], Array]) -> Search:
+    """Return the search as if it began at its point, for a new preconditioner, at no pass."""
+    preconditioned = precondition(search.grad)
+    norm = search.grad @ preconditioned
+    return start(search.x)._replace(
+        value=search.value, grad=search.grad, preconditioned=preconditioned,
+        direction=-preconditioned, decrement=norm / 2, milestone=norm,
+        num_passes=search.num_passes, status=search.status,
+    )  # fmt: skip
 
 
 def minimize(
@@ -125,11 +130,11 @@ def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
     finite = jnp.isfinite(value) & jnp.isfinite(grad).all() & jnp.isfinite(preconditioned).all()
     first = ~jnp.isfinite(search.value)
     slope, new_slope = search.grad @ search.direction, grad @ search.direction
-    norm, new_norm = search.grad @ search.preconditioned, grad @ preconditioned
+    new_norm = grad @ preconditioned
     expected = search.step * slope
     flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
     downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
-    accepted = finite & (first | jnp.where(flat, new_norm < norm, downhill))
+    accepted = finite & (first | jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill))
 
     # Not accepted: to where a straight line through the two slopes has its zero.
     shorter = jnp.where(finite & (new_slope > 0), slope / (slope - new_slope), 0.1)
@@ -148,7 +153,7 @@ def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
     )  # fmt: skip
 
     new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), moved, rejected)
-    halved = accepted & (new_norm <= search.milestone / 4)
+    halved = accepted & (new_norm <= search.milestone / 2)
     stalls = jnp.where(halved, 0, search.stalls + flat)
     # Written so that NaN is on the failing side of each comparison.
     status = jnp.where(accepted & (new.decrement <= tol), Status.CONVERGED, RUNNING)

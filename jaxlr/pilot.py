@@ -13,13 +13,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from jaxlr import minimize
-from jaxlr.curvature import Curvature, make_curvature, preconditioner
-from jaxlr.objective import value_and_grad
+from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.solve import solve
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
-from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
+from jaxlr.types import Batch, Params, Penalty, Status, init_params
 
 _EXAMPLES_A_FEATURE = 128
 _FEWEST = 8192
@@ -104,22 +102,11 @@ def make_pilot(batch: Batch, penalty: Penalty) -> Pilot:
     """
     batch = sample(batch)
     null = null_model(batch)
-    x, unravel = ravel_pytree(null)
-    P = preconditioner(make_curvature(null, batch), penalty)
-
-    def objective(x: Array) -> tuple[Array, Array]:
-        value, grad = value_and_grad(unravel(x), batch, penalty)
-        return value, ravel_pytree(grad)[0]
-
-    end = minimize.minimize(
-        objective,
-        lambda g: ravel_pytree(P(unravel(g)))[0],
-        minimize.start(x),
-        tol=jnp.asarray(_TOL, x.dtype),
-        max_passes=jnp.int32(_PASSES),
+    end = solve(
+        batch, penalty, null, make_curvature(null, batch), null, tol=_TOL, max_passes=_PASSES
     )
-    found = (end.status >= 0) & (end.status <= Status.PRECISION_REACHED)
-    params = unravel(jnp.where(found, end.x, x))
+    found = end.status <= Status.PRECISION_REACHED
+    params = jax.tree.map(lambda a, b: jnp.where(found, a, b), end.params, null)
     # A sample without weight has neither a null model nor a curvature.
     params = jax.tree.map(jnp.nan_to_num, params)
     return Pilot(params, _or_identity(make_curvature(params, batch)))

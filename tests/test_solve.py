@@ -1,0 +1,92 @@
+"""The search for an optimum: how near it comes in float32, and when the curvature is made anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+import jaxlr
+from jaxlr import solve
+from jaxlr.types import Status
+
+
+def excess(solution, batch, penalty):
+    """Return the objective less its optimum, both in float64, of a fit in float32."""
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (solution.params, batch.X))
+    batch = jaxlr.Batch(wide[1], batch.y, n_classes=batch.n_classes)
+    params, l2 = wide[0], jnp.asarray(penalty.l2, jnp.float64)
+    value = jaxlr.loss(params, batch, jaxlr.Penalty(l2))
+    # Newton's decrement, ½gᵀH⁻¹g, is the excess up to a factor near one so near to the optimum.
+    g, _ = jax.flatten_util.ravel_pytree(jaxlr.gradient(params, batch, jaxlr.Penalty(l2)))
+    H = jax.hessian(jaxlr.loss)(params, batch, jaxlr.Penalty(l2))
+    H = np.block(
+        [
+            [
+                np.asarray(H.w.w).reshape(params.w.size, -1),
+                np.asarray(H.w.b).reshape(params.w.size, -1),
+            ],
+            [
+                np.asarray(H.b.w).reshape(params.b.size, -1),
+                np.asarray(H.b.b).reshape(params.b.size, -1),
+            ],
+        ]
+    )
+    return float(g @ np.linalg.lstsq(H, g, rcond=1e-14)[0] / 2), float(value)
+
+
+def overlapping(n, m, n_classes):
+    """Return classes that overlap, in float32: many parameters, of which few are needed."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, n_classes, m)
+    X = rng.standard_normal((n_classes, n))[y] + 2 * rng.standard_normal((m, n))
+    X = (X * np.arange(1, n + 1) ** -0.5).T.astype(np.float32)
+    return jaxlr.Batch(jnp.asarray(X), jnp.asarray(y), n_classes=n_classes)
+
+
+@pytest.mark.parametrize("l2", [1e-3, 1e-6, 1e-9])
+def test_float32_comes_nearer_than_its_values_can_tell(x64, l2):
+    # The softmax has more parameters than a whole Hessian is made for: its P is a rough one.
+    batch, penalty = overlapping(60, 1500, 5), jaxlr.Penalty(jnp.float32(l2))
+    solution = jaxlr.fit(batch, penalty).raise_if_failed()
+    assert solution.params.w.dtype == jnp.float32
+    distance, value = excess(solution, batch, penalty)
+    assert distance < 1e-8
+    assert distance < jnp.finfo(jnp.float32).eps * value
+
+
+def raw():
+    rows, y = load_breast_cancer(return_X_y=True)
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    return jaxlr.Batch(jnp.asarray(rows.T, jnp.float32), jnp.asarray(y))
+
+
+@pytest.mark.parametrize("l2", [1e-4, 1e-7])
+def test_a_stall_under_a_curvature_from_elsewhere_is_not_believed(x64, l2):
+    batch, penalty = raw(), jaxlr.Penalty(jnp.float32(l2))
+    centre = batch.X.mean(axis=1)
+    scales = jnp.geomspace(1e-3, 1e3, batch.n_features + 1, dtype=jnp.float32)
+    rough = jaxlr.Curvature(jnp.diag(scales)[:, None, :, None], centre)
+    solution = jaxlr.fit(batch, penalty, curvature=rough).raise_if_failed()
+    assert excess(solution, batch, penalty)[0] < 1e-9
+
+
+def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
+    made = []
+    make = solve.make_curvature
+
+    def counted(*args):
+        jax.debug.callback(lambda: made.append(1))
+        return make(*args)
+
+    monkeypatch.setattr(solve, "make_curvature", counted)
+    jax.clear_caches()
+    batch = raw()
+    strong = jaxlr.fit(batch, jaxlr.Penalty(1.0)).raise_if_failed()
+    jax.effects_barrier()
+    assert (len(made), int(strong.status)) == (0, Status.CONVERGED)
+    weak = jaxlr.fit(batch, jaxlr.Penalty(1e-6)).raise_if_failed()
+    jax.effects_barrier()
+    assert 1 <= len(made) <= 8
+    assert int(weak.num_passes) < 50
+    jax.clear_caches()
