@@ -106,4 +106,5 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
         jnp.where(finite, suboptimality, jnp.inf),
         end.num_passes + 1,
         status.astype(jnp.int32),
+        jnp.where(finite, end.decrement, jnp.inf),
     )

@@ -110,7 +110,7 @@ def coefficient_path(
 
     >>> from jaxlr import Params
     >>> lanes = Params(np.array([[2.0, -1.0], [0.5, -0.2]]), np.zeros(2))
-    >>> ax = coefficient_path([0.1, 1.0], Solution(lanes, *[None] * 5), ["age", "dose"])
+    >>> ax = coefficient_path([0.1, 1.0], Solution(lanes, *[None] * 6), ["age", "dose"])
     >>> [text.get_text() for text in ax.texts]
     ['age', 'dose']
     """

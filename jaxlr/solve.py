@@ -25,6 +25,7 @@ class End(NamedTuple):
         params, value, grad: the best point, and the objective there.
         num_passes: over X; making the curvature anew counts as one.
         status: a `Status`.
+        decrement: `½·gᵀHg`, an estimate of `value − optimum`.
     """
 
     params: Params
@@ -32,6 +33,7 @@ class End(NamedTuple):
     grad: Params
     num_passes: Array
     status: Array
+    decrement: Array
 
 
 class _State(NamedTuple):
@@ -121,7 +123,8 @@ def solve(
     search = lax.while_loop(unfinished, stage, first).search
     out = search.status == minimize.RUNNING
     status = jnp.where(out, Status.OUT_OF_PASSES, search.status).astype(jnp.int32)
-    return End(unravel(search.x), search.value, unravel(search.grad), search.num_passes, status)
+    params, grad = unravel(search.x), unravel(search.grad)
+    return End(params, search.value, grad, search.num_passes, status, search.decrement)
 
 
 def _price(batch: Batch, curvature: Curvature) -> float:

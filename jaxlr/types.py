@@ -230,6 +230,8 @@ class Solution(NamedTuple):
         suboptimality: upper bound on `loss − optimum`, `()`; infinite where none is known.
         num_passes: passes over X that were spent, `()` int32.
         status: a `Status` code, `()` int32.
+        estimate: of `loss − optimum`, `()`: `½·gᵀHg` with g the gradient and H the search's
+            inverse Hessian. Not a bound, but there without a penalty as well.
     """
 
     params: Params
@@ -238,6 +240,7 @@ class Solution(NamedTuple):
     suboptimality: Array
     num_passes: Array
     status: Array
+    estimate: Array
 
     def raise_if_failed(self) -> Solution:
         """Return the solution, or raise `FitError` naming the lanes that are not an optimum.

@@ -29,7 +29,7 @@ def solution(n=30, classes=(), l2=L2, seed=0):
     rng = np.random.default_rng(seed)
     w = rng.normal(size=(n, *classes)) * rng.gamma(0.5, 2.0, n).reshape(n, *[1] * len(classes))
     lanes = w / (1 + 50 * l2.reshape(-1, 1, *[1] * len(classes)))
-    return Solution(Params(lanes, np.zeros((len(l2), *classes))), *[np.zeros(len(l2))] * 5)
+    return Solution(Params(lanes, np.zeros((len(l2), *classes))), *[np.zeros(len(l2))] * 6)
 
 
 def new_axes(width=4.8, height=3.6):
@@ -233,7 +233,7 @@ import numpy as np
 from jaxlr import cli, plots
 assert not {"typer", "rich", "sklearn", "matplotlib"} & set(sys.modules)
 l2 = np.array([0.1, 1.0])
-lanes = jaxlr.Solution(jaxlr.Params(np.ones((2, 3)), np.ones(2)), *[None] * 5)
+lanes = jaxlr.Solution(jaxlr.Params(np.ones((2, 3)), np.ones(2)), *[None] * 6)
 plots.coefficient_path(l2, lanes)
 assert "matplotlib.pyplot" not in sys.modules
 """

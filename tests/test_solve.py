@@ -84,3 +84,15 @@ def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     assert 1 <= len(made) <= 8
     assert int(weak.num_passes) < 50
     jax.clear_caches()
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-2])
+def test_the_estimate_is_near_the_distance(x64, l2):
+    # Ended early, where the distance can be told from rounding; without a penalty as well.
+    narrow, penalty = overlapping(3, 400, 2), jaxlr.Penalty(l2)
+    batch = jaxlr.Batch(narrow.X.astype(jnp.float64), narrow.y)
+    optimum = jaxlr.fit(batch, penalty).raise_if_failed()
+    for passes in (2, 3):
+        early = jaxlr.fit(batch, penalty, max_passes=passes, tol=0.0)
+        distance = float(early.loss - optimum.loss)
+        assert distance / 2 < float(early.estimate) < 2 * distance

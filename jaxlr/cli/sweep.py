@@ -234,6 +234,7 @@ def content(found: Sweep) -> dict[str, Any]:
         **{f"standard_error_{name}": error for name, (_, error) in spread.items()},
         "gradient_norm": fits.gradient_norm,
         "suboptimality": fits.suboptimality,
+        "estimate": fits.estimate,
         "num_passes": fits.num_passes,
         "status": [[_name(code) for code in lane] for lane in fits.status.tolist()],
         "best": int(best),
