@@ -7,8 +7,18 @@ from jaxlr.descent import Descent, gradient_descent, minibatch_descent
 from jaxlr.fit import fit
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
-from jaxlr.resampling import FoldWeights, multinomial_counts, poisson_counts, stratified_folds
-from jaxlr.sweep import CrossValidation, Scores, bootstrap, cross_validate, score, sweep
+from jaxlr.refits import bootstrap, permute
+from jaxlr.resampling import (
+    FoldWeights,
+    SplitWeights,
+    group_folds,
+    multinomial_counts,
+    poisson_counts,
+    repeated_folds,
+    splits,
+    stratified_folds,
+)
+from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 
 __version__ = "0.1.0"
@@ -25,6 +35,7 @@ __all__ = [
     "Penalty",
     "Scores",
     "Solution",
+    "SplitWeights",
     "Status",
     "bootstrap",
     "certify",
@@ -33,6 +44,7 @@ __all__ = [
     "fit",
     "gradient",
     "gradient_descent",
+    "group_folds",
     "hessian",
     "hvp",
     "init_params",
@@ -42,10 +54,13 @@ __all__ = [
     "metrics",
     "minibatch_descent",
     "multinomial_counts",
+    "permute",
     "poisson_counts",
     "predict",
     "predict_proba",
+    "repeated_folds",
     "score",
+    "splits",
     "stratified_folds",
     "sweep",
     "value_and_grad",

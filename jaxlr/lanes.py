@@ -25,7 +25,7 @@ _TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a prog
 _VECTORS = 32  # copies of a lane's parameters
 
 
-def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY) -> int:
+def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> int:
     """Return how many lanes to run at once.
 
     Lanes that are done wait for the slowest of their chunk, so that a chunk is no larger than
@@ -35,6 +35,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY) -> int:
         batch: the examples.
         lanes: how many there are, at least 1.
         memory: bytes that a chunk may need beyond X.
+        own: bytes an example that each lane has for itself.
 
     >>> chunk_size(Batch(jnp.ones((30, 569)), jnp.ones(569)), 1000)
     500
@@ -44,7 +45,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY) -> int:
     examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
     values = _TEMPORARIES * (examples * K + (n + 1) ** 2) + _VECTORS * (n + 1) * K
     most = max(_FEWEST, _LOGITS // (examples * K))
-    most = max(1, min(most, memory // (values * itemsize)))
+    most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
     chunks = -(-lanes // most)
     return -(-lanes // chunks)
 

@@ -1,9 +1,10 @@
-"""Folds and resamples as example weights, in bytes: not a float an example and lane."""
+"""Folds, splits and resamples as example weights, in bytes: not a float an example and lane."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.types import Array, Batch, LazyWeights, Take
+
+FIT, SCORE = 1, 2  # the roles of an example in a split
 
 
 @jax.tree_util.register_dataclass
@@ -39,11 +42,36 @@ class FoldWeights:
     def select(self, take: Take) -> Array:
         """Return the weights of the examples that `take` picks."""
         chosen = (take(self.fold_of) == self.fold) == self.held_out
-        if self.weights is None:
-            return chosen.astype(jnp.float32)
-        lazy = isinstance(self.weights, LazyWeights)
-        weights = self.weights.select(take) if lazy else take(self.weights)
-        return jnp.where(chosen, weights, 0)
+        return _times(chosen, self.weights, take)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitWeights:
+    """The weights of the examples that a split fits on, or of those that it scores on.
+
+    A `LazyWeights`: under `jax.vmap` over `split`, a lane costs one integer.
+
+    Args:
+        roles: `(S, m)` integers, a row for each split: `FIT`, `SCORE`, both added, or 0.
+        split: which row, `()`.
+        weights: of the examples, or None: `(m,)` or `LazyWeights`.
+        held_out: static; False for the examples to fit on, True for those to score on.
+
+    >>> roles = jnp.array([[FIT, SCORE, 0], [SCORE, FIT, FIT]])
+    >>> SplitWeights(roles, jnp.array(1)).select(lambda a: a).tolist()
+    [0.0, 1.0, 1.0]
+    """
+
+    roles: Array
+    split: Array
+    weights: Any = None
+    held_out: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def select(self, take: Take) -> Array:
+        """Return the weights of the examples that `take` picks."""
+        chosen = (take(self.roles)[self.split] & (SCORE if self.held_out else FIT)) > 0
+        return _times(chosen, self.weights, take)
 
 
 @jax.tree_util.register_dataclass
@@ -64,11 +92,15 @@ class Resampled:
 
     def select(self, take: Take) -> Array:
         """Return the weights of the examples that `take` picks."""
-        counts = take(self.counts)
-        if self.weights is None:
-            return counts.astype(jnp.float32)
-        lazy = isinstance(self.weights, LazyWeights)
-        return counts * (self.weights.select(take) if lazy else take(self.weights))
+        return _times(take(self.counts), self.weights, take)
+
+
+def _times(counts: Array, weights: Any, take: Take) -> Array:
+    """Return `countsᵢcᵢ`, and 0 for a count of 0 whatever the weight."""
+    if weights is None:
+        return counts.astype(jnp.float32)
+    weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
+    return jnp.where(counts == 0, 0, counts * weights)
 
 
 def multinomial_counts(key: Array, m: int) -> Array:
@@ -125,3 +157,92 @@ def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
     by_class = shuffled[jnp.argsort(label[shuffled], stable=True)]
     number = (jnp.arange(m) % folds).astype(jnp.uint8 if folds <= 256 else jnp.int32)
     return jnp.zeros(m, number.dtype).at[by_class].set(number)
+
+
+def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
+    """Return the splits of folds drawn several times: `(repeats·folds, m)` uint8 roles.
+
+    Args:
+        batch, folds: as for `stratified_folds`.
+        repeats: how often to draw.
+        key: a `jax.random.key`; draw r has the r-th of `jax.random.split(key, repeats)`.
+
+    >>> batch = Batch(jnp.ones((1, 6)), jnp.array([0, 0, 0, 1, 1, 1]))
+    >>> repeated_folds(batch, 3, 2, jax.random.key(0)).shape
+    (6, 6)
+    """
+    draw = jax.vmap(lambda key: stratified_folds(batch, folds, key))
+    fold_of = draw(jax.random.split(key, repeats))
+    inside = fold_of[:, None] == jnp.arange(folds)[None, :, None]
+    return jnp.where(inside, SCORE, FIT).astype(jnp.uint8).reshape(-1, batch.m_examples)
+
+
+def group_folds(groups: Any, folds: int, key: Array) -> np.ndarray:
+    """Return a fold number for each example, so that no group is in two folds.
+
+    The largest group goes to the smallest fold, and so on; groups of one size in random order.
+    On the host: not for use inside jit.
+
+    Args:
+        groups: which group each example is of, `(m,)`: integers, strings, anything that sorts.
+        folds: how many, from 2 to the number of groups.
+        key: a `jax.random.key`.
+
+    Returns:
+        `(m,)` integers from 0 to folds − 1.
+
+    Raises:
+        ValueError: groups is not one-dimensional, or folds is out of range.
+
+    >>> group_folds(["ann", "bob", "ann", "cy"], 2, jax.random.key(0))[[0, 2]].tolist()
+    [0, 0]
+    """
+    groups = np.asarray(groups)
+    if groups.ndim != 1:
+        raise ValueError(f"groups has shape {groups.shape} where (m,) is due: one an example.")
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if not 2 <= folds <= len(names):
+        raise ValueError(f"folds is {folds}; it must be between 2 and the {len(names)} groups.")
+    shuffled = np.asarray(jax.random.permutation(key, len(names)))
+    fold_of_group, filled = np.zeros(len(names), np.int32), np.zeros(folds, np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        fold_of_group[group] = filled.argmin()
+        filled[filled.argmin()] += sizes[group]
+    return fold_of_group[group_of]
+
+
+def splits(pairs: Iterable[tuple[Any, Any]], m: int) -> np.ndarray:
+    """Return the splits that pairs of index arrays say, as scikit-learn's splitters yield them.
+
+    Args:
+        pairs: of the examples to fit on and those to score on: indices, or masks of m booleans.
+        m: how many examples there are.
+
+    Returns:
+        `(S, m)` uint8 roles, for `cross_validate(folds=…)`.
+
+    Raises:
+        ValueError: there is no pair, a part is empty, or an index is out of range.
+
+    >>> splits([([0, 1], [2]), ([1, 2], [0])], 3).tolist()
+    [[1, 1, 2], [2, 1, 1]]
+    """
+    rows = []
+    for number, pair in enumerate(pairs):
+        row = np.zeros(m, np.uint8)
+        for role, part in zip((FIT, SCORE), map(np.asarray, pair), strict=True):
+            if part.dtype == bool and part.shape == (m,):
+                part = np.flatnonzero(part)
+            if part.ndim != 1 or not part.size or part.dtype.kind not in "iu":
+                raise ValueError(
+                    f"Split {number} has a part of shape {part.shape} and type {part.dtype} where "
+                    f"indices of examples are due, or a mask of {m} booleans."
+                )
+            if part.min() < -m or part.max() >= m:
+                far = part.max() if part.max() >= m else part.min()
+                raise ValueError(f"Split {number} names example {far} of {m}.")
+            row[part] |= role
+        rows.append(row)
+    if not rows:
+        raise ValueError("There are no splits: give at least one pair of index arrays.")
+    return np.stack(rows)

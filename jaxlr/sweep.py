@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxlr.curvature import Curvature, make_curvature
-from jaxlr.fit import fit
-from jaxlr.lanes import MEMORY, Work, chunk_size, lane_of, run
+from jaxlr.curvature import make_curvature
+from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
-from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
-from jaxlr.resampling import FoldWeights, Resampled, multinomial_counts, stratified_folds
+from jaxlr.pilot import Pilot, null_model, sample_size
+from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of, with_weights
+from jaxlr.resampling import FoldWeights, SplitWeights, stratified_folds
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, init_params
-from jaxlr.wide import back, into, narrow
+from jaxlr.types import Array, Batch, Params, Penalty, Solution
 
 
 class Scores(NamedTuple):
@@ -91,7 +88,7 @@ def sweep(
     ((3, 1), [0, 0, 0])
     """
     axes = _lanes(penalties)
-    problem = _Problem(batch, penalties, init, None, tol, max_passes)
+    problem = Problem(batch, penalties, init, None, tol, max_passes)
     work = Work(_share_sweep, _lane_of_sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
     return run(work, problem, lanes, chunk_size(batch, len(lanes), memory), checkpoint, progress)
@@ -115,8 +112,10 @@ def cross_validate(
         batch: the examples.
         penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
         folds: how many folds, drawn at random and stratified by class; or the fold number of
-            each example, `(m,)` integers from 0.
-        key: a `jax.random.key` for the draw; not needed when fold numbers are given.
+            each example, `(m,)` integers from 0, such as `group_folds` returns or, to leave out
+            one example at a time, `jnp.arange(m)`; or F splits, `(F, m)`, from `splits` or
+            `repeated_folds`.
+        key: a `jax.random.key` for the draw; not needed when folds are given.
         tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
     Returns:
@@ -134,24 +133,8 @@ def cross_validate(
     ((2, 4), 0)
     """
     axes = _lanes(penalties)
-    if jnp.ndim(folds) == 0:
-        if key is None:
-            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
-        num_folds, fold_of = int(folds), stratified_folds(batch, int(folds), key)
-    else:
-        fold_of = jnp.asarray(folds)
-        if fold_of.shape != (batch.m_examples,):
-            raise ValueError(
-                f"folds has shape {fold_of.shape} where ({batch.m_examples},) is due: "
-                "the fold number of each example."
-            )
-        if isinstance(fold_of, Tracer):
-            raise ValueError(
-                "folds is traced, and the number of lanes depends on its values: inside jit, "
-                "draw them with folds=5 and a key, or close over the array."
-            )
-        num_folds = int(fold_of.max()) + 1
-    problem = _Problem(batch, penalties, None, fold_of, tol, max_passes)
+    num_folds, folds = _folds(batch, folds, key)
+    problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
     places = tuple(place.reshape(-1) for place in jnp.indices(grid))
@@ -163,54 +146,26 @@ def cross_validate(
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
 
 
-def bootstrap(
-    batch: Batch,
-    penalty: Penalty,
-    num_resamples: int,
-    key: Array,
-    *,
-    counts: Callable[[Array, int], Array] = multinomial_counts,
-    tol: Array | None = None,
-    max_passes: int = 500,
-    memory: int = MEMORY,
-    checkpoint: str | os.PathLike | None = None,
-    progress: bool = False,
-) -> Solution:
-    """Fit to resamples of the examples: a lane for each.
-
-    A resample is a count for each example, which multiplies its weight. The spread of the
-    lanes' parameters estimates that of the fit (Efron, Bootstrap methods, 1979).
-
-    Args:
-        batch: the examples.
-        penalty: `Penalty(l2, factors)`, the same for all lanes.
-        num_resamples: R, a Python integer.
-        key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
-        counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
-            `poisson_counts`.
-        tol, max_passes, memory, checkpoint, progress: as for `sweep`.
-
-    Returns:
-        A `Solution` whose leaves have a first axis of R lanes.
-
-    Raises:
-        ValueError: num_resamples is less than 1, or shapes do not fit each other.
-
-    >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
-    >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
-    >>> lanes = bootstrap(Batch(X, y), Penalty(l2=0.1), 10, jax.random.key(0))
-    >>> lanes.params.w.shape
-    (10, 1)
-    """
-    num_resamples = operator.index(num_resamples)
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1.")
-    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
-    problem = _Problem(batch, penalty, None, None, tol, max_passes)
-    work = Work(_share_bootstrap, _lane_of_bootstrap, counts)
-    keys = jax.random.split(key, num_resamples)
-    size = chunk_size(batch, num_resamples, memory)
-    return run(work, problem, keys, size, checkpoint, progress)
+def _folds(batch: Batch, folds: int | Array, key: Array | None) -> tuple[int, Array]:
+    """Return how many folds there are, and their numbers `(m,)` or the splits `(F, m)`."""
+    if jnp.ndim(folds) == 0:
+        if key is None:
+            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
+        return int(folds), stratified_folds(batch, int(folds), key)
+    folds, m = jnp.asarray(folds), batch.m_examples
+    if folds.ndim > 2 or folds.shape[-1] != m:
+        raise ValueError(
+            f"folds has shape {folds.shape} where ({m},) is due, the fold number of each "
+            f"example, or (splits, {m})."
+        )
+    if folds.ndim == 2:
+        return len(folds), folds
+    if isinstance(folds, Tracer):
+        raise ValueError(
+            "folds is traced, and the number of lanes depends on its values: inside jit, "
+            "draw them with folds=5 and a key, or close over the array."
+        )
+    return int(folds.max()) + 1, folds
 
 
 def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
@@ -273,112 +228,38 @@ def _lanes(penalties: Penalty) -> tuple[int, int | None]:
     return 0, 0
 
 
-class _Problem(NamedTuple):
-    """What the lanes of a sweep share, besides what is made of it.
-
-    Args:
-        batch: the examples.
-        penalties: a penalty for each lane, or one for all.
-        init: where to start, or None for the pilot.
-        folds: the fold number of each example, or None.
-        tol, max_passes: as for `fit`.
-    """
-
-    batch: Batch
-    penalties: Penalty
-    init: Params | None
-    folds: Array | None
-    tol: Array | None
-    max_passes: Array | int
-
-    def penalty(self, axes: tuple, i: Array) -> Penalty:
-        l2, factors = self.penalties
-        return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
-
-    def fit(self, batch: Batch, penalty: Penalty, pilot: Pilot) -> Solution:
-        start = pilot.params if self.init is None else self.init
-        options = {"tol": self.tol, "max_passes": self.max_passes}
-        return fit(batch, penalty, init=start, curvature=pilot.curvature, **options)
+# --- What the lanes share, and a lane: of a sweep, of a cross-validation -------------------------
 
 
-class _Shared(NamedTuple):
-    """What is made once for all lanes: a narrow batch, and pilots."""
-
-    batch: Batch
-    Q: Array | None
-    init: Params | None
-    pilots: Pilot
-
-
-def _narrow(problem: _Problem) -> tuple[Batch, Array | None, Params | None]:
-    batch, Q = narrow(problem.batch, problem.penalties)
-    return batch, Q, None if problem.init is None else into(Q, problem.init)
-
-
-def _pilots(batch: Batch, penalties: Penalty, axes: tuple) -> Pilot:
-    """Return the pilot of each penalty; they share the centre of their curvatures."""
-
-    def pilot(l2, factors):
-        return make_pilot(batch, Penalty(l2, factors))
-
-    lanes = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
-    return jax.vmap(pilot, axes, lanes)(penalties.l2, penalties.factors)
-
-
-def _pilot_of(pilots: Pilot, i: Array) -> Pilot:
-    params, (H, centre) = pilots
-    return Pilot(lane_of(params, i), Curvature(H[i], centre))
-
-
-def _with_weights(batch: Batch, weights: Any) -> Batch:
-    return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
-
-
-def _lifted(Q: Array | None, solution: Solution) -> Solution:
-    return solution._replace(params=back(Q, solution.params))
-
-
-# --- What the lanes share, and a lane: of a sweep, of a cross-validation, of a bootstrap ---------
-
-
-def _share_sweep(problem: _Problem, axes: tuple) -> _Shared:
-    batch, Q, init = _narrow(problem)
+def _share_sweep(problem: Problem, axes: tuple) -> Shared:
+    batch, Q, init = narrowed(problem)
     if sample_size(batch) < batch.m_examples:
-        return _Shared(batch, Q, init, _pilots(batch, problem.penalties, axes))
+        return Shared(batch, Q, init, pilots_of(batch, problem.penalties, axes))
     null = null_model(batch)
-    return _Shared(batch, Q, init, Pilot(null, make_curvature(null, batch)))
+    return Shared(batch, Q, init, Pilot(null, make_curvature(null, batch)))
 
 
-def _lane_of_sweep(problem: _Problem, shared: _Shared, axes: tuple, i: Array) -> Solution:
+def _lane_of_sweep(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
     batch, Q, init, pilots = shared
     sampled = sample_size(batch) < batch.m_examples
-    pilot = _pilot_of(pilots, i) if sampled else pilots
+    pilot = pilot_of(pilots, i) if sampled else pilots
     solution = problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
-    return _lifted(Q, solution)
+    return lifted(Q, solution)
 
 
-def _share_folds(problem: _Problem, axes: tuple) -> _Shared:
+def _share_folds(problem: Problem, axes: tuple) -> Shared:
     # A penalty's pilot, of all folds, serves the fits outside each.
-    batch, Q, init = _narrow(problem)
-    return _Shared(batch, Q, init, _pilots(batch, problem.penalties, axes))
+    batch, Q, init = narrowed(problem)
+    return Shared(batch, Q, init, pilots_of(batch, problem.penalties, axes))
 
 
-def _lane_of_folds(problem: _Problem, shared: _Shared, axes: tuple, place: tuple):
+def _lane_of_folds(problem: Problem, shared: Shared, axes: tuple, place: tuple):
     (batch, Q, _, pilots), (i, fold) = shared, place
+    folds = jnp.asarray(problem.folds)
+    Weights = FoldWeights if folds.ndim == 1 else SplitWeights
     outside, inside = (
-        _with_weights(batch, FoldWeights(problem.folds, fold, batch.weights, held_out))
+        with_weights(batch, Weights(folds, fold, batch.weights, held_out))
         for held_out in (False, True)
     )
-    solution = problem.fit(outside, problem.penalty(axes, i), _pilot_of(pilots, i))
-    return _lifted(Q, solution), score(solution.params, inside)
-
-
-def _share_bootstrap(problem: _Problem, _: Callable) -> _Shared:
-    batch, Q, init = _narrow(problem)
-    return _Shared(batch, Q, init, make_pilot(batch, problem.penalties))
-
-
-def _lane_of_bootstrap(problem: _Problem, shared: _Shared, counts: Callable, key: Array):
-    batch, Q, _, pilot = shared
-    weights = Resampled(counts(key, batch.m_examples), batch.weights)
-    return _lifted(Q, problem.fit(_with_weights(batch, weights), problem.penalties, pilot))
+    solution = problem.fit(outside, problem.penalty(axes, i), pilot_of(pilots, i))
+    return lifted(Q, solution), score(solution.params, inside)

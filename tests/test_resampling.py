@@ -105,3 +105,82 @@ def test_bootstrap_refuses_no_resamples():
     _, batch = problem(3, 60)
     with pytest.raises(ValueError, match="num_resamples is 0"):
         jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 0, jax.random.key(0))
+
+
+def test_repeated_folds_are_the_draws_of_each_key():
+    _, batch = problem(2, 31)
+    keys = jax.random.split(key := jax.random.key(4), 3)
+    roles = np.asarray(jaxlr.repeated_folds(batch, 5, 3, key)).reshape(3, 5, 31)
+    for r in range(3):
+        fold_of = np.asarray(jaxlr.stratified_folds(batch, 5, keys[r]))
+        np.testing.assert_array_equal((roles[r] == 2).argmax(axis=0), fold_of)
+        assert (np.sort(roles[r], axis=0) == np.array([[1], [1], [1], [1], [2]])).all()
+
+
+def test_groups_stay_together_and_folds_are_even():
+    rng = np.random.default_rng(0)
+    groups = rng.choice(list("abcdefghijklmnop"), 300)
+    folds = jaxlr.group_folds(groups, 4, jax.random.key(0))
+    for name in set(groups):
+        assert len(set(folds[groups == name])) == 1
+    sizes = np.bincount(folds)
+    assert len(sizes) == 4
+    # Largest first, as here: 4/3 of the mean at most (Graham, Bounds on multiprocessing, 1969).
+    assert sizes.max() <= 4 / 3 * 75
+    assert (folds != jaxlr.group_folds(groups, 4, jax.random.key(1))).any()
+
+
+def test_groups_out_of_range():
+    with pytest.raises(ValueError, match="folds is 3; it must be between 2 and the 2 groups"):
+        jaxlr.group_folds([1, 1, 2], 3, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"groups has shape \(1, 2\)"):
+        jaxlr.group_folds([[1, 2]], 2, jax.random.key(0))
+
+
+def test_splits_of_indices_and_masks():
+    mask = np.array([True, False, False, True])
+    found = jaxlr.splits([([0, 1], [2, -1]), (mask, ~mask), ([0, 1, 2], [0, 1])], 4)
+    np.testing.assert_array_equal(found, [[1, 1, 2, 2], [1, 2, 2, 1], [3, 3, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], "There are no splits"),
+        ([([0, 1], [])], r"Split 0 has a part of shape \(0,\)"),
+        ([([0], [1]), ([0], [4])], "Split 1 names example 4 of 4"),
+        ([([-5], [1])], "Split 0 names example -5 of 4"),
+        ([([0.5], [1])], "type float64 where indices"),
+        ([([True, False], [1])], r"a mask of 4 booleans"),
+    ],
+)
+def test_splits_are_refused_in_words(pairs, words):
+    with pytest.raises(ValueError, match=words):
+        jaxlr.splits(pairs, 4)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_split_weights_are_the_batch_of_their_examples(dtype, held_out):
+    params, batch = problem(3, 20, weights=True, dtype=dtype)
+    rng = np.random.default_rng(0)
+    roles = jnp.asarray(rng.integers(0, 4, (3, 20)), jnp.uint8)
+    lazy = jaxlr.SplitWeights(roles, jnp.array(2), batch.weights, held_out)
+    kept = np.flatnonzero(np.isin(roles[2], [2, 3] if held_out else [1, 3]))
+    fewer = batch.select(lambda a: a[..., kept])
+    assert_close(
+        jaxlr.value_and_grad(params, jaxlr.Batch(batch.X, batch.y, lazy)),
+        jaxlr.value_and_grad(params, fewer),
+        dtype,
+    )
+
+
+def test_permuted_lanes_are_fits_to_permuted_labels(x64):
+    _, batch = problem(3, 40, 3, weights=True)
+    penalty, key = jaxlr.Penalty(0.1), jax.random.key(0)
+    lanes = jaxlr.permute(batch, penalty, 3, key)
+    for i, lane_key in enumerate(jax.random.split(key, 3)):
+        y = batch.y[jax.random.permutation(lane_key, 40)]
+        alone = jaxlr.fit(jaxlr.Batch(batch.X, y, batch.weights, n_classes=3), penalty)
+        np.testing.assert_allclose(lanes.params.w[i], alone.params.w, atol=1e-9)
+    with pytest.raises(ValueError, match="num_permutations is 0; it must be at least 1"):
+        jaxlr.permute(batch, penalty, 0, key)

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 import jaxlr
 from jaxlr.sweep import select
+from jaxlr.types import Status
 from tests.helpers import assert_close, problem
 
 L2 = jnp.array([1.0, 0.1, 0.01])
@@ -110,3 +111,62 @@ def test_traced_folds_are_refused_in_words():
         jax.jit(lambda f: jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=f))(
             jnp.arange(40) % 3
         )
+
+
+def test_cross_validation_of_splits_is_fits_to_their_examples(x64):
+    _, batch = problem(3, 40, weights=True)
+    rng = np.random.default_rng(1)
+    pairs = [(rng.permutation(40)[:25], rng.permutation(40)[:9]) for _ in range(3)]
+    penalties = jaxlr.Penalty(jnp.array([0.1, 0.01]))
+    found = jaxlr.cross_validate(batch, penalties, folds=jaxlr.splits(pairs, 40))
+    assert found.scores.log_loss.shape == (2, 3)
+    for s, (fit_on, score_on) in enumerate(pairs):
+        inside, outside = (batch.select(lambda a, i=i: a[..., i]) for i in (fit_on, score_on))
+        for p in range(2):
+            alone = jaxlr.fit(inside, jaxlr.Penalty(penalties.l2[p]))
+            np.testing.assert_allclose(found.solutions.params.w[p, s], alone.params.w, atol=1e-9)
+            expected = jaxlr.loss(alone.params, outside)
+            np.testing.assert_allclose(found.scores.log_loss[p, s], expected, rtol=1e-9)
+
+
+def test_leaving_out_one_example_at_a_time(x64):
+    _, batch = problem(2, 15)
+    found = jaxlr.cross_validate(batch, jaxlr.Penalty(jnp.array([0.1])), folds=jnp.arange(15))
+    for i in (0, 7):
+        kept = np.delete(np.arange(15), i)
+        alone = jaxlr.fit(batch.select(lambda a, kept=kept: a[..., kept]), jaxlr.Penalty(0.1))
+        one = batch.select(lambda a, i=i: a[..., i : i + 1])
+        expected = jaxlr.loss(alone.params, one)
+        np.testing.assert_allclose(found.scores.log_loss[0, i], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("bad", ["nan", "separable", "far"])
+def test_a_bad_lane_changes_no_other(x64, bad):
+    # A hundred lanes with labels and penalties of their own, three of them bad.
+    rng = np.random.default_rng(0)
+    _, batch = problem(4, 60)
+    y = np.array([rng.permutation(np.asarray(batch.y)) for _ in range(100)], float)
+    l2, start = np.full(100, 0.1), np.zeros((100, 4))
+    places = [0, 41, 99]
+    if bad == "nan":
+        y[places, 3] = np.nan
+    elif bad == "separable":
+        y[places] = np.asarray(batch.X[0]) > 0
+        l2[places] = 0.0
+    else:
+        start[places] = 1e200
+
+    def fit(y, l2, w):
+        init = jaxlr.Params(w, jnp.array(0.0))
+        return jaxlr.fit(jaxlr.Batch(batch.X, y), jaxlr.Penalty(l2), init=init)
+
+    run = jax.jit(jax.vmap(fit))
+    lanes = run(jnp.asarray(y), jnp.asarray(l2), jnp.asarray(start))
+    good = np.setdiff1d(np.arange(100), places)
+    alone = run(jnp.asarray(y[good]), jnp.asarray(l2[good]), jnp.asarray(start[good]))
+    assert (np.asarray(alone.status) == 0).all()
+    for a, b in zip(jax.tree.leaves(lanes), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(np.asarray(a)[good], b, rtol=1e-9, atol=1e-13)
+    statuses = set(np.asarray(lanes.status)[places].tolist())
+    expected = {"nan": Status.NOT_FINITE, "separable": Status.NO_FINITE_OPTIMUM}
+    assert bad == "far" or statuses == {expected[bad]}

@@ -1,0 +1,153 @@
+"""One penalty, many data: fits to resamples of the examples, and to permuted labels."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxlr.curvature import make_curvature
+from jaxlr.lanes import MEMORY, Work, chunk_size, run
+from jaxlr.pilot import Pilot, make_pilot, null_model, sample
+from jaxlr.problem import Problem, Shared, lifted, narrowed, with_weights
+from jaxlr.resampling import Resampled, multinomial_counts
+from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes, init_params
+
+_DRAWN = 16  # bytes an example that a lane needs while it draws
+
+
+def bootstrap(
+    batch: Batch,
+    penalty: Penalty,
+    num_resamples: int,
+    key: Array,
+    *,
+    counts: Callable[[Array, int], Array] = multinomial_counts,
+    tol: Array | None = None,
+    max_passes: int = 500,
+    memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Solution:
+    """Fit to resamples of the examples: a lane for each.
+
+    A resample is a count for each example, which multiplies its weight. The spread of the
+    lanes' parameters estimates that of the fit (Efron, Bootstrap methods, 1979).
+
+    Args:
+        batch: the examples.
+        penalty: `Penalty(l2, factors)`, the same for all lanes.
+        num_resamples: R, a Python integer.
+        key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
+        counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
+            `poisson_counts`.
+        tol, max_passes, memory, checkpoint, progress: as for `sweep`.
+
+    Returns:
+        A `Solution` whose leaves have a first axis of R lanes.
+
+    Raises:
+        ValueError: num_resamples is less than 1, or shapes do not fit each other.
+
+    >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
+    >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
+    >>> lanes = bootstrap(Batch(X, y), Penalty(l2=0.1), 10, jax.random.key(0))
+    >>> lanes.params.w.shape
+    (10, 1)
+    """
+    num_resamples = _at_least_one("num_resamples", num_resamples)
+    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    problem = Problem(batch, penalty, None, None, tol, max_passes)
+    work = Work(_share_bootstrap, _lane_of_bootstrap, counts)
+    keys = jax.random.split(key, num_resamples)
+    size = chunk_size(batch, num_resamples, memory, own=_DRAWN)
+    return run(work, problem, keys, size, checkpoint, progress)
+
+
+def permute(
+    batch: Batch,
+    penalty: Penalty,
+    num_permutations: int,
+    key: Array,
+    *,
+    tol: Array | None = None,
+    max_passes: int = 500,
+    memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Solution:
+    """Fit to permuted labels: a lane for each permutation.
+
+    Where features and labels are independent, the loss of the true labels is as likely to be at
+    any place among those of the lanes (Good, Permutation, Parametric and Bootstrap Tests of
+    Hypotheses, 3rd ed., 2005).
+
+    Args:
+        batch: the examples; weights and offset stay with the features.
+        penalty: `Penalty(l2, factors)`, the same for all lanes.
+        num_permutations: a Python integer.
+        key: a `jax.random.key`; permutation r is drawn by the r-th of `jax.random.split`.
+        tol, max_passes, memory, checkpoint, progress: as for `sweep`.
+
+    Returns:
+        A `Solution` whose leaves have a first axis of `num_permutations` lanes.
+
+    Raises:
+        ValueError: num_permutations is less than 1, or shapes do not fit each other.
+
+    >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
+    >>> batch, penalty = Batch(X, (X[0] > 0.3).astype(int)), Penalty(l2=0.1)
+    >>> lanes = permute(batch, penalty, 99, jax.random.key(0))
+    >>> lanes.loss.shape
+    (99,)
+    """
+    num_permutations = _at_least_one("num_permutations", num_permutations)
+    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    if jnp.issubdtype(jnp.asarray(batch.y).dtype, jnp.integer) and batch.n_classes <= 256:
+        y = jnp.asarray(batch.y, jnp.uint8)  # of which each lane has its own
+        batch = Batch(batch.X, y, batch.weights, batch.offset, batch.n_classes)
+    problem = Problem(batch, penalty, None, None, tol, max_passes)
+    work = Work(_share_permutations, _lane_of_permutations, None)
+    keys = jax.random.split(key, num_permutations)
+    labels = batch.n_classes if jnp.ndim(batch.y) == 2 else 1
+    size = chunk_size(batch, num_permutations, memory, own=_DRAWN + 4 * labels)
+    return run(work, problem, keys, size, checkpoint, progress)
+
+
+def _at_least_one(name: str, count: int) -> int:
+    count = operator.index(count)
+    if count < 1:
+        raise ValueError(f"{name} is {count}; it must be at least 1.")
+    return count
+
+
+# --- What the lanes share, and a lane: of a bootstrap, of permutations ---------------------------
+
+
+def _share_bootstrap(problem: Problem, _: Callable) -> Shared:
+    batch, Q, init = narrowed(problem)
+    return Shared(batch, Q, init, make_pilot(batch, problem.penalties))
+
+
+def _lane_of_bootstrap(problem: Problem, shared: Shared, counts: Callable, key: Array) -> Solution:
+    batch, Q, _, pilot = shared
+    weights = Resampled(counts(key, batch.m_examples), batch.weights)
+    return lifted(Q, problem.fit(with_weights(batch, weights), problem.penalties, pilot))
+
+
+def _share_permutations(problem: Problem, _: None) -> Shared:
+    # Permuted labels have no more to do with the features than the null model has.
+    batch, Q, init = narrowed(problem)
+    null = null_model(batch)
+    return Shared(batch, Q, init, Pilot(null, make_curvature(null, sample(batch))))
+
+
+def _lane_of_permutations(problem: Problem, shared: Shared, _: None, key: Array) -> Solution:
+    batch, Q, _init, pilot = shared
+    place = jax.random.permutation(key, batch.m_examples)
+    y = jnp.take(batch.y, place, axis=-1)
+    permuted = Batch(batch.X, y, batch.weights, batch.offset, batch.n_classes)
+    return lifted(Q, problem.fit(permuted, problem.penalties, pilot))
