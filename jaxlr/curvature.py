@@ -7,7 +7,8 @@ far from zero would else hide behind the intercept. With the intercept as the la
     H = Σ cᵢ sᵢ ⊗ x̃ᵢx̃ᵢᵀ / Σ cᵢ,
 
 where sᵢ is the curvature of the loss: a(1−a), or diag(a) − aaᵀ for the softmax. Where the
-softmax has too many parameters for that, all classes share the H of the mean of their a(1−a).
+softmax has too many parameters for that, the blocks of its diagonal, one a class with
+s = aₖ(1−aₖ), stand for it: where two classes compete they are half of it.
 
 The lanes of a sweep see the same X: one curvature serves them all.
 """
@@ -26,20 +27,32 @@ from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty
 
-_MOST_PARAMETERS = 256  # of a softmax whose Hessian is taken whole
+_MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
 
 
 class Curvature(NamedTuple):
-    """The Hessian of the data term, or near it.
+    """The Hessian of the data term, or the blocks of its diagonal.
 
     Args:
-        H: `(n+1, k, n+1, k)`, features × classes twice, with the intercept as the last feature;
-            k is 1 for two classes and where the classes share one, else K.
+        H: `(B, r, r)`: one block of all parameters, `(n+1, K)` in rows with the intercept as the
+            last feature; or a block of n+1 for each class.
         centre: x̄, `(n,)`.
     """
 
     H: Array
     centre: Array
+
+
+def blocks(n_features: int, n_classes: int) -> tuple[int, int]:
+    """Return (B, r): how many blocks a curvature has, and how many parameters a block.
+
+    >>> blocks(200, 2), blocks(200, 3), blocks(200, 10)
+    ((1, 201), (1, 603), (10, 201))
+    """
+    rows, K = n_features + 1, n_classes
+    if K == 2:
+        return 1, rows
+    return (1, rows * K) if rows * K <= _MOST_PARAMETERS else (K, rows)
 
 
 @jax.jit
@@ -54,7 +67,7 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([0, 1, 1]))
     >>> curvature = make_curvature(Params(jnp.zeros(1), jnp.array(0.0)), batch)
-    >>> (12 * curvature.H[:, 0, :, 0]).round(4).tolist(), curvature.centre.tolist()
+    >>> (12 * curvature.H[0]).round(4).tolist(), curvature.centre.tolist()
     ([[2.0, 0.0], [0.0, 3.0]], [2.0])
     """
     params, dtype = working(params, batch)
@@ -69,33 +82,35 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
         first, total = sum_over_tiles(moments, batch)
         centre = first / total
     centre = jnp.asarray(centre, dtype)
-    whole = K == 2 or (n + 1) * K <= _MOST_PARAMETERS
-    k = 1 if K == 2 or not whole else K
+    B, r = blocks(n, K)
+    columns = r // (n + 1)  # of parameters in a block: 1, or K where it is the only one
 
     def scatter(tile):
         tile = cast(tile, dtype)
         Z = logits(params, tile.X, tile.offset)
-        if whole:
+        if B == 1:
             S = pointwise_loss(K).curvature(Z)
         else:
             a = pointwise_loss(K).probability(Z)
-            S = (a * (1 - a)).mean(axis=0)[None, None]
+            S = (a * (1 - a))[:, None]
         S = weighted(tile.weights, S)
         X = jnp.concatenate([tile.X - centre[:, None], jnp.ones((1, tile.m_examples), dtype)])
-        # One class at a time, to hold n·k·t values instead of n·k²·t.
+        # One class at a time, to hold n·columns·t values instead of n·K·columns·t.
         H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
-        return H, total_weight(tile, dtype)
+        return H, total_weight(tile, dtype)  # (K, n+1, columns, n+1)
 
-    H, total = sum_over_tiles(scatter, batch, values=(n + 1) * (k + 1) + K + k * k)
-    return Curvature(jnp.transpose(H / total, (1, 0, 3, 2)), centre)
+    values = (n + 1) * (columns + 1) + K + K * columns
+    H, total = sum_over_tiles(scatter, batch, values=values)
+    H = H / total
+    H = jnp.transpose(H, (1, 0, 3, 2)).reshape(1, r, r) if B == 1 else H[:, :, 0]
+    return Curvature(H, centre)
 
 
 class Factor(NamedTuple):
     """A factor of P, the inverse of the Hessian with its penalty: see `factorise`.
 
     Args:
-        L: `(r, r)` for r parameters, with `LᵀL = P` in the variables of the curvature; where the
-            classes share one, r = n+1.
+        L: `(B, r, r)`: of each block, `LᵀL = P` in the variables of the curvature.
         centre: x̄, `(n,)`.
     """
 
@@ -115,46 +130,49 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
         curvature: of the data term.
         penalty: `Penalty(l2, factors)`.
 
-    >>> one = Curvature(jnp.array([3.0, 0.0, 0.0, 0.25]).reshape(2, 1, 2, 1), jnp.array([0.0]))
+    >>> one = Curvature(jnp.array([[[3.0, 0.0], [0.0, 0.25]]]), jnp.array([0.0]))
     >>> P = factorise(one, Penalty(l2=1.0))
     >>> [round(a.item(), 4) for a in precondition(P, Params(jnp.array([4.0]), jnp.array(1.0)))]
     [1.0, 4.0]
     """
     H, centre = curvature
-    dtype, rows, k = H.dtype, H.shape[0], H.shape[1]
+    dtype, rows, r = H.dtype, len(centre) + 1, H.shape[-1]
+    columns = r // rows
     factors = jnp.ones_like(centre) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
-    A = H.reshape(rows * k, rows * k) + jnp.diag(jnp.repeat(ridge, k))
-    if k > 1:
-        # A shift common to all classes changes nothing where it is not penalised: hold it fast.
-        free = jnp.where(ridge == 0, jnp.trace(H, axis1=1, axis2=3).diagonal() / k**2, 0)
-        A = A + jnp.kron(jnp.diag(free), jnp.ones((k, k), dtype))
     eps = jnp.finfo(dtype).eps
     # A constant feature, about its mean, is rounding: the intercept has it already.
-    constant = eps * jnp.append(jnp.abs(centre), 0)
-    diagonal = jnp.diagonal(A)
-    alive = diagonal > jnp.repeat(constant, k) ** 2
-    unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
-    unit = jnp.eye(rows * k, dtype=dtype)
-    A = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
+    constant = jnp.repeat(eps * jnp.append(jnp.abs(centre), 0), columns) ** 2
+    unit = jnp.eye(r, dtype=dtype)
 
-    def failed(carry):
-        _, factor = carry
-        return ~jnp.isfinite(factor).all()
+    def invert(block: Array) -> Array:
+        A = block + jnp.diag(jnp.repeat(ridge, columns))
+        if columns > 1:
+            # A shift common to all classes changes nothing where it is not penalised: hold it.
+            whole = block.reshape(rows, columns, rows, columns)
+            free = jnp.trace(whole, axis1=1, axis2=3).diagonal() / columns**2
+            free = jnp.where(ridge == 0, free, 0)
+            A = A + jnp.kron(jnp.diag(free), jnp.ones((columns, columns), dtype))
+        diagonal = jnp.diagonal(A)
+        alive = diagonal > constant
+        unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
+        A = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
 
-    def more(carry):
-        jitter, _ = carry
-        return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
+        def failed(carry):
+            _, factor = carry
+            return ~jnp.isfinite(factor).all()
 
-    jitter = jnp.asarray((rows * k) ** 0.5 * eps, dtype)
-    # A matrix that is not finite has no factor: the limit ends the loop.
-    _, factor = lax.while_loop(
-        lambda carry: failed(carry) & (carry[0] < 1), more, (jitter, jnp.full_like(A, jnp.nan))
-    )
+        def more(carry):
+            jitter, _ = carry
+            return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
 
-    # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves in lanes.
-    inverse = linalg.solve_triangular(factor, unit, lower=True)
-    return Factor(inverse * unscale[None], centre)
+        first = jnp.asarray(r**0.5 * eps, dtype), jnp.full_like(A, jnp.nan)
+        # A matrix that is not finite has no factor: the limit ends the loop.
+        _, factor = lax.while_loop(lambda carry: failed(carry) & (carry[0] < 1), more, first)
+        # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves.
+        return linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
+
+    return Factor(jax.vmap(invert)(H), centre)
 
 
 def precondition(factor: Factor, grad: Params) -> Params:
@@ -164,14 +182,15 @@ def precondition(factor: Factor, grad: Params) -> Params:
         factor: from `factorise`.
         grad: g, in the shapes of the parameters.
 
-    >>> P = Factor(jnp.diag(jnp.array([0.5, 2.0])), jnp.array([0.0]))
+    >>> P = Factor(jnp.diag(jnp.array([0.5, 2.0]))[None], jnp.array([0.0]))
     >>> precondition(P, Params(jnp.array([4.0]), jnp.array(1.0))).w.tolist()
     [1.0]
     """
     L, centre = factor
     w = grad.w - jnp.tensordot(centre, grad.b, axes=0)
-    r = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
-    # A shared H has a column for each class; a whole one has the classes in its rows.
-    x = (L.T @ (L @ r.reshape(len(L), -1))).reshape(r.shape)
+    g = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
+    columns = g.reshape(1, -1) if len(L) == 1 else g.T  # (B, r)
+    x = jnp.einsum("bij,bi->bj", L, jnp.einsum("bij,bj->bi", L, columns))
+    x = x.reshape(g.shape) if len(L) == 1 else x.T
     w = x[:-1]
     return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))

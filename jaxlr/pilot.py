@@ -115,5 +115,5 @@ def make_pilot(batch: Batch, penalty: Penalty) -> Pilot:
 def _or_identity(curvature: Curvature) -> Curvature:
     """Return a curvature that is finite."""
     H, centre = curvature
-    identity = jnp.eye(H.shape[0] * H.shape[1], dtype=H.dtype).reshape(H.shape)
+    identity = jnp.eye(H.shape[-1], dtype=H.dtype)
     return Curvature(jnp.where(jnp.isfinite(H).all(), H, identity / 4), jnp.nan_to_num(centre))

@@ -110,8 +110,12 @@ def solve(
         slow = ~(jnp.log(search.decrement / tol) <= price * rate) & jnp.isfinite(before.decrement)
         lost = search.status == Status.PRECISION_REACHED
         here = jnp.abs(state.value - search.value) <= 8 * eps * jnp.abs(search.value)
+        # A stall is the precision of the dtype only if the curvature is that of the place.
         running = (search.status == minimize.RUNNING) | (lost & ~here)
-        search = search._replace(status=jnp.where(running, minimize.RUNNING, search.status))
+        search = search._replace(
+            status=jnp.where(running, minimize.RUNNING, search.status),
+            step=jnp.where(lost, 1, search.step),
+        )
         return state._replace(search=search, stale=running & (slow | lost) & ~here)
 
     def unfinished(state: _State) -> Array:
@@ -129,6 +133,5 @@ def solve(
 
 def _price(batch: Batch, curvature: Curvature) -> float:
     """Return how many passes of many lanes cost as much as making the curvature anew."""
-    rows, k, *_ = curvature.H.shape
     K = 1 if batch.n_classes == 2 else batch.n_classes
-    return 2 * (rows * k) ** 2 / ((4 * rows + _POINTWISE) * K)
+    return 2 * curvature.H.size / ((4 * batch.n_features + _POINTWISE) * K)
