@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 from collections.abc import Callable
@@ -331,7 +332,7 @@ def _pilot_of(pilots: Pilot, i: Array) -> Pilot:
 
 
 def _with_weights(batch: Batch, weights: Any) -> Batch:
-    return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
+    return dataclasses.replace(batch, weights=weights)
 
 
 def _lifted(Q: Array | None, solution: Solution) -> Solution:

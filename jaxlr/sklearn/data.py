@@ -1,0 +1,169 @@
+"""From scikit-learn's arguments to a batch: rows, labels of any kind, weights, C.
+
+scikit-learn's objective is `C·Σ cᵢℓᵢ + ½‖w‖²`, jaxlr's `Σ cᵢℓᵢ/Σ cᵢ + ½·l2·‖w‖²`: the one is
+`C·Σ cᵢ` times the other for `l2 = 1/(C·Σ cᵢ)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import numbers
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from jaxlr.fit import default_tolerance
+from jaxlr.types import Batch, Solution, Status
+
+
+class Data(NamedTuple):
+    """What was given to fit, checked.
+
+    Args:
+        X: `(m, n)`, float32 or float64.
+        y: labels, `(m,)`.
+        classes: the labels, sorted, `(K,)`.
+        codes: the place of each label among them, `(m,)`.
+        weights: of the examples, those of their classes included, `(m,)`.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    classes: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+
+
+def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
+    """Return the data of a fit, checked; sets the estimator's number and names of features.
+
+    Raises:
+        ValueError: what scikit-learn refuses; labels all of one class; weights that are negative.
+        TypeError: sparse X.
+    """
+    X, y = validate_data(estimator, X, y, dtype=[np.float64, np.float32])
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    weights = np.ones(len(y), X.dtype)
+    if sample_weight is not None:
+        weights = check_array(
+            sample_weight,
+            dtype=X.dtype,
+            ensure_2d=False,
+            ensure_non_negative=True,
+            input_name="sample_weight",
+        )
+        weights = column_or_1d(weights)
+        check_consistent_length(X, weights)
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every example: there is nothing to fit to.")
+    present = np.unique(codes[weights > 0])
+    if len(present) < 2:
+        where = " where weights are positive" if len(classes) > 1 else ""
+        raise ValueError(
+            f"y holds 1 class, {classes[present[0]]!s}, only{where}: two are needed, to be told "
+            f"apart."
+        )
+    if estimator.class_weight is not None:
+        each = compute_class_weight(
+            estimator.class_weight, classes=classes, y=y, sample_weight=weights
+        )
+        weights = (weights * each[codes]).astype(X.dtype)
+    return Data(X, y, classes, codes, weights)
+
+
+def room_for(m: int) -> int:
+    """Return for how many examples a program is compiled: m and up to an eighth more.
+
+    The folds of a search differ by an example or two: they then share one program.
+
+    >>> room_for(100), room_for(101), room_for(5)
+    (104, 104, 5)
+    """
+    step = 1 << max(m.bit_length() - 4, 0)
+    return -(-m // step) * step
+
+
+def batch_of(data: Data, *, intercept: bool, padded: bool = True) -> Batch:
+    """Return the batch; padded by examples of weight zero, which change nothing."""
+    (m, n), K = data.X.shape, len(data.classes)
+    size = room_for(m) if padded else m
+    X, y, weights = np.zeros((n, size), data.X.dtype), np.zeros(size, int), np.zeros(size)
+    X[:, :m], y[:m], weights[:m] = data.X.T, data.codes, data.weights
+    batch = Batch.from_columns(X, y, weights=weights, n_classes=K, dtype=X.dtype)
+    return dataclasses.replace(batch, intercept=intercept)
+
+
+def precision(data: Data) -> contextlib.AbstractContextManager:
+    """Return a context in which X keeps its dtype: float64 is float64, whatever JAX's default."""
+    return jax.enable_x64(True) if data.X.dtype == np.float64 else contextlib.nullcontext()
+
+
+def tolerance(tol: float | None, data: Data) -> np.ndarray:
+    """Return the suboptimality that a fit aims at: `tol²`, since tol is in units of a gradient."""
+    return np.asarray(default_tolerance(data.X.dtype) if tol is None else tol**2, data.X.dtype)
+
+
+def strength(C: Any, total: Any) -> Any:
+    """Return `l2 = 1/(C·Σ cᵢ)`; C is infinite for no penalty.
+
+    >>> strength(0.5, 100.0), strength(np.inf, 100.0)
+    (0.02, 0.0)
+    """
+    return 1 / (C * total)
+
+
+def check_options(**options: Any) -> None:
+    """Refuse values of `C`, `tol` or `max_iter` that mean nothing.
+
+    >>> check_options(C=-1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: C is -1.0: a number above 0 is due, or infinity for no penalty.
+    """
+    due = {
+        "C": (lambda C: _real(C) and C > 0, "a number above 0 is due, or infinity for no penalty"),
+        "tol": (
+            lambda tol: tol is None or (_real(tol) and 0 <= tol < np.inf),
+            "None, or a number from 0 on, is due",
+        ),
+        "max_iter": (
+            lambda n: isinstance(n, numbers.Integral) and n >= 0,
+            "an integer from 0 on is due",
+        ),
+    }
+    for name, value in options.items():
+        fits, rule = due[name]
+        if not fits(value):
+            raise ValueError(f"{name} is {value!r}: {rule}.")
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def warn_of_failures(solution: Solution, what: str = "the fit") -> None:
+    """Warn with scikit-learn's ConvergenceWarning of lanes that are not an optimum.
+
+    Args:
+        solution: of a lane, or of lanes.
+        what: the name of the lanes in the warning.
+    """
+    status = np.asarray(solution.status)
+    failed = status[status > Status.PRECISION_REACHED]
+    if not failed.size:
+        return
+    many = f"{failed.size} of {status.size} fits" if status.size > 1 else what
+    messages = "; ".join(Status(s).message for s in np.unique(failed))
+    advice = " Raise max_iter." if (failed == Status.OUT_OF_PASSES).any() else ""
+    advice += " Lower C." if (failed == Status.NO_FINITE_OPTIMUM).any() else ""
+    warnings.warn(f"{many} did not converge: {messages}.{advice}", ConvergenceWarning, stacklevel=3)
