@@ -44,7 +44,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         return np.column_stack([expit(-Z), expit(Z)]) if Z.ndim == 1 else softmax(Z, axis=1)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of the probabilities, `(m, K)`, without the rounding of their size."""
+        """Return the logarithm of the probabilities, `(m, K)`, also of those that round to 0."""
         Z = self.decision_function(X)
         if Z.ndim == 1:
             return np.column_stack([log_expit(-Z), log_expit(Z)])

@@ -13,7 +13,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
@@ -82,14 +81,14 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
 
 
 def room_for(m: int) -> int:
-    """Return for how many examples a program is compiled: m and up to an eighth more.
+    """Return for how many examples a program is compiled: m, and up to an eighth more.
 
     The folds of a search differ by an example or two: they then share one program.
 
-    >>> room_for(100), room_for(101), room_for(5)
-    (104, 104, 5)
+    >>> room_for(1000), room_for(1001), room_for(5)
+    (1024, 1024, 128)
     """
-    step = 1 << max(m.bit_length() - 4, 0)
+    step = 1 << max(m.bit_length() - 4, 7)
     return -(-m // step) * step
 
 

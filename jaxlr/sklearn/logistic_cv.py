@@ -131,10 +131,8 @@ class LogisticRegressionCV(LinearClassifier):
             self.C_ = float(Cs[best].mean())
             self.coef_ = coefs[split, best].mean(axis=0)
             self.intercept_ = intercepts[split, best].mean(axis=0)
-        path = (
-            np.concatenate([coefs, intercepts[..., None]], axis=-1) if self.fit_intercept else coefs
-        )
-        self.coefs_paths_ = path[: len(splits), None]
+        path = [coefs, intercepts[..., None]] if self.fit_intercept else [coefs]
+        self.coefs_paths_ = np.concatenate(path, axis=-1)[: len(splits), None]
         self.scores_ = scores[:, None]
         self.n_iter_ = np.asarray(lanes.num_passes)[: len(splits), None]
         return self
