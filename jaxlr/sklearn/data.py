@@ -150,19 +150,18 @@ def _real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def warn_of_failures(solution: Solution, what: str = "the fit") -> None:
-    """Warn with scikit-learn's ConvergenceWarning of lanes that are not an optimum.
+def iterations(solution: Solution) -> np.ndarray:
+    """Return the passes of a fit, or of lanes, without the last one, which certifies."""
+    return np.asarray(solution.num_passes) - 1
 
-    Args:
-        solution: of a lane, or of lanes.
-        what: the name of the lanes in the warning.
-    """
+
+def warn_of_failures(solution: Solution) -> None:
+    """Warn with scikit-learn's ConvergenceWarning where a fit, or one of many, is no optimum."""
     status = np.asarray(solution.status)
     failed = status[status > Status.PRECISION_REACHED]
     if not failed.size:
         return
-    many = f"{failed.size} of {status.size} fits" if status.size > 1 else what
-    messages = "; ".join(Status(s).message for s in np.unique(failed))
-    advice = " Raise max_iter." if (failed == Status.OUT_OF_PASSES).any() else ""
-    advice += " Lower C." if (failed == Status.NO_FINITE_OPTIMUM).any() else ""
-    warnings.warn(f"{many} did not converge: {messages}.{advice}", ConvergenceWarning, stacklevel=3)
+    fits = f"{failed.size} of {status.size} fits" if status.size > 1 else "The fit"
+    why = "; ".join(Status(code).message for code in np.unique(failed))
+    advice = ". Raise max_iter" if Status.OUT_OF_PASSES in failed else ""
+    warnings.warn(f"{fits} did not converge: {why}{advice}.", ConvergenceWarning, stacklevel=3)

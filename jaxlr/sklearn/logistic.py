@@ -13,6 +13,7 @@ from jaxlr.sklearn.data import (
     batch_of,
     check,
     check_options,
+    iterations,
     precision,
     strength,
     tolerance,
@@ -40,7 +41,7 @@ class LogisticRegression(LinearClassifier):
 
     Attributes set by fit:
         classes_, coef_, intercept_, n_features_in_, feature_names_in_: as for `LinearClassifier`.
-        n_iter_: passes over X, `(1,)`.
+        n_iter_: passes over X until the fit ended, `(1,)`.
         suboptimality_: an upper bound on the mean loss's distance from its optimum; infinite
             without penalty.
 
@@ -94,7 +95,7 @@ class LogisticRegression(LinearClassifier):
         warn_of_failures(solution)
         self.classes_ = data.classes
         self.coef_, self.intercept_ = rows_of(solution.params, len(data.classes))
-        self.n_iter_ = np.reshape(solution.num_passes, 1)
+        self.n_iter_ = iterations(solution).reshape(1)
         self.suboptimality_ = float(solution.suboptimality)
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +13,21 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
-from jaxlr.lanes import MEMORY
-from jaxlr.resampling import Resampled
 from jaxlr.sklearn.classifier import LinearClassifier, rows_of
 from jaxlr.sklearn.data import (
     Data,
     batch_of,
     check,
     check_options,
+    iterations,
     precision,
     strength,
     tolerance,
     warn_of_failures,
 )
 from jaxlr.sklearn.logistic import LogisticRegression
-from jaxlr.sweep import sweep
-from jaxlr.types import Penalty, Solution
+from jaxlr.sklearn.splits import fit_splits
+from jaxlr.types import Solution
 
 Split = tuple[Any, Any]
 """The places of the rows to fit to, and of those to score on."""
@@ -58,7 +56,7 @@ class LogisticRegressionCV(LinearClassifier):
         Cs_: the values of C, `(P,)`.
         scores_: on the test rows, `(F, 1, P)`.
         coefs_paths_: of each fit, the intercept last, `(F, 1, P, 1 or K, D)`.
-        n_iter_: passes over X, `(F, 1, P)`.
+        n_iter_: passes over X until each fit ended, `(F, 1, P)`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.pipeline import make_pipeline
@@ -134,7 +132,7 @@ class LogisticRegressionCV(LinearClassifier):
         path = [coefs, intercepts[..., None]] if self.fit_intercept else [coefs]
         self.coefs_paths_ = np.concatenate(path, axis=-1)[: len(splits), None]
         self.scores_ = scores[:, None]
-        self.n_iter_ = np.asarray(lanes.num_passes)[: len(splits), None]
+        self.n_iter_ = iterations(lanes)[: len(splits), None]
         return self
 
     def _fits(self, data: Data, Cs: np.ndarray, splits: list[Split]) -> Solution:
@@ -146,9 +144,8 @@ class LogisticRegressionCV(LinearClassifier):
         counts = counts.astype(np.uint8 if counts.max() < 256 else np.int32)
         totals = counts[:, :m] @ data.weights.astype(np.float64)
         l2 = strength(Cs, totals[:, None]).astype(data.X.dtype)
-        return jax.device_get(
-            _lanes(batch, counts, l2, tolerance(self.tol, data), np.int32(self.max_iter))
-        )
+        max_passes = np.int32(self.max_iter)
+        return jax.device_get(fit_splits(batch, counts, l2, tolerance(self.tol, data), max_passes))
 
     def score(self, X: Any, y: Any, **params: Any) -> float:
         """Return the score of the predictions for X by `scoring`."""
@@ -188,18 +185,6 @@ class LogisticRegressionCV(LinearClassifier):
         for C in self.Cs:
             check_options(C=C)
         return np.asarray(self.Cs, np.float64)
-
-
-@jax.jit
-def _lanes(batch, counts, l2, tol, max_passes) -> Solution:
-    memory = MEMORY // len(counts)
-
-    def split(counts, l2):
-        # A byte an example and split: the weights themselves exist for a tile only.
-        resampled = dataclasses.replace(batch, weights=Resampled(counts, batch.weights))
-        return sweep(resampled, Penalty(l2), tol=tol, max_passes=max_passes, memory=memory)
-
-    return jax.vmap(split)(counts, l2)
 
 
 def knowing(scorer: Callable, classes: np.ndarray) -> Callable:
