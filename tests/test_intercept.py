@@ -43,9 +43,9 @@ def test_a_fit_is_that_to_the_examples_and_their_mirror_images(x64_on):
     with jax.enable_x64(x64_on):
         _, batch = problem(3, 60, weights=True, offset=True)
         X, y, c, o = (jnp.asarray(a) for a in (batch.X + 1, batch.y, batch.weights, batch.offset))
-        mirrored = jaxlr.Batch(
-            *(jnp.concatenate(p, axis=-1) for p in ((X, -X), (y, 1 - y), (c, c), (o, -o)))
-        )
+        pairs = ((X, -X), (y, 1 - y), (c, c), (o, -o))
+        both = [jnp.concatenate(pair, axis=-1) for pair in pairs]
+        mirrored = jaxlr.Batch(both[0], both[1], both[2], both[3])
         solution = jaxlr.fit(without(jaxlr.Batch(X, y, c, o)), L2).raise_if_failed()
         expected = jaxlr.fit(mirrored, L2).raise_if_failed()
         assert solution.params.b == 0
@@ -54,9 +54,9 @@ def test_a_fit_is_that_to_the_examples_and_their_mirror_images(x64_on):
         np.testing.assert_allclose(solution.params.w, expected.params.w, atol=atol)
 
 
-@pytest.mark.parametrize("shape", [(4, 40), (30, 12), (1, 40_000)])
-def test_softmax_fits_are_stationary_and_certified(x64, shape):
-    _, batch = problem(*shape, 3)
+@pytest.mark.parametrize(("n", "m"), [(4, 40), (30, 12), (1, 40_000)])
+def test_softmax_fits_are_stationary_and_certified(x64, n, m):
+    _, batch = problem(n, m, 3)
     batch = without(dataclasses.replace(batch, X=batch.X + 1))
     solution = jaxlr.fit(batch, L2).raise_if_failed()
     gradient = jax.grad(plain_loss)(solution.params, batch, L2)

@@ -25,6 +25,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     coef_: np.ndarray
     intercept_: np.ndarray
+    n_features_in_: int
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits: `(m,)` for two classes, `(m, K)` for more."""

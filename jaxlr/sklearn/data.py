@@ -136,7 +136,7 @@ def check_options(**options: Any) -> None:
             "None, or a number from 0 on, is due",
         ),
         "max_iter": (
-            lambda n: isinstance(n, numbers.Integral) and n >= 0,
+            lambda n: isinstance(n, (int, np.integer)) and n >= 0,
             "an integer from 0 on is due",
         ),
     }

@@ -10,6 +10,7 @@ import numpy as np
 from jaxlr.fit import fit
 from jaxlr.sklearn.classifier import LinearClassifier, params_of, rows_of
 from jaxlr.sklearn.data import (
+    Data,
     batch_of,
     check,
     check_options,
@@ -19,7 +20,7 @@ from jaxlr.sklearn.data import (
     tolerance,
     warn_of_failures,
 )
-from jaxlr.types import Params, Penalty
+from jaxlr.types import Batch, Params, Penalty
 
 
 class LogisticRegression(LinearClassifier):
@@ -81,23 +82,25 @@ class LogisticRegression(LinearClassifier):
         """
         check_options(C=self.C, tol=self.tol, max_iter=self.max_iter)
         data = check(self, X, y, sample_weight)
-        init = self._start(data.classes, data.X.shape[1])
+        l2 = strength(self.C, data.weights.sum(dtype=np.float64))
         with precision(data):
-            solution = jax.device_get(
-                fit(
-                    batch_of(data, intercept=self.fit_intercept),
-                    Penalty(strength(self.C, data.weights.sum(dtype=np.float64))),
-                    init=init,
-                    tol=tolerance(self.tol, data),
-                    max_passes=self.max_iter,
-                )
-            )
+            self._fit(data, batch_of(data, intercept=self.fit_intercept), Penalty(l2))
+        return self
+
+    def _fit(self, data: Data, batch: Batch, penalty: Penalty) -> None:
+        solution = fit(
+            batch,
+            penalty,
+            init=self._start(data.classes, data.X.shape[1]),
+            tol=tolerance(self.tol, data),
+            max_passes=self.max_iter,
+        )
+        solution = jax.device_get(solution)
         warn_of_failures(solution)
         self.classes_ = data.classes
         self.coef_, self.intercept_ = rows_of(solution.params, len(data.classes))
         self.n_iter_ = iterations(solution).reshape(1)
         self.suboptimality_ = float(solution.suboptimality)
-        return self
 
     def _start(self, classes: np.ndarray, n: int) -> Params | None:
         if not self.warm_start or not hasattr(self, "coef_"):

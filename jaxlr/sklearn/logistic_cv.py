@@ -64,7 +64,7 @@ class LogisticRegressionCV(LinearClassifier):
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=[0.01, 0.1, 1.0]))
     >>> model.fit(X, y)[-1].C_
-    0.1
+    1.0
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class LogisticRegressionCV(LinearClassifier):
         """
         check_options(tol=self.tol, max_iter=self.max_iter)
         Cs = self._grid()
-        data = check(self, X, y, sample_weight)
         routed = self._route("fit", sample_weight=sample_weight, **params)
-        splitter = check_cv(self.cv, data.y, classifier=True)
+        data = check(self, X, y, sample_weight)
+        splitter: Any = check_cv(self.cv, data.y, classifier=True)
         splits = list(splitter.split(data.X, data.y, **routed["split"]))
         with precision(data):
             lanes = self._fits(data, Cs, splits)
@@ -178,13 +178,14 @@ class LogisticRegressionCV(LinearClassifier):
         return get_scorer(self.scoring or "accuracy")
 
     def _grid(self) -> np.ndarray:
-        if isinstance(self.Cs, (int, np.integer)) and not isinstance(self.Cs, bool) and self.Cs > 0:
-            return np.logspace(-4, 4, self.Cs)
-        if np.ndim(self.Cs) != 1 or not len(self.Cs):
+        if isinstance(self.Cs, (int, np.integer)) and self.Cs > 0:
+            return np.logspace(-4, 4, int(self.Cs))
+        Cs = np.asarray(self.Cs)
+        if Cs.ndim != 1 or not len(Cs):
             raise ValueError(f"Cs is {self.Cs!r}: values of C, or how many, are due.")
-        for C in self.Cs:
+        for C in Cs.tolist():
             check_options(C=C)
-        return np.asarray(self.Cs, np.float64)
+        return Cs.astype(np.float64)
 
 
 def knowing(scorer: Callable, classes: np.ndarray) -> Callable:

@@ -57,7 +57,7 @@ class _Shared(NamedTuple):
     pilots: Pilot
 
 
-def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: int) -> Solution:
+def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: Array) -> Solution:
     """Fit each penalty to each split.
 
     Args:
