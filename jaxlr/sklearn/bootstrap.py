@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,8 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxlr.resampling import poisson_counts
-from jaxlr.sklearn.classifier import rows_of
-from jaxlr.sklearn.data import Data, tolerance, warn_of_failures
+from jaxlr.sklearn.data import Data, rows_of, tolerance, warn_of_failures
 from jaxlr.sklearn.logistic import LogisticRegression
 from jaxlr.sweep import bootstrap
 from jaxlr.types import Batch, Penalty
@@ -131,7 +131,7 @@ class BootstrapLogisticRegression(LogisticRegression):
             )
         )
         warn_of_failures(lanes)
-        self.coefs_, self.intercepts_ = rows_of(lanes.params, len(data.classes))
+        self.coefs_, self.intercepts_ = rows_of(lanes.params, data)
 
 
 def _tails(confidence_level: float) -> tuple[float, float]:

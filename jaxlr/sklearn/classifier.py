@@ -9,8 +9,6 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxlr.types import Params
-
 
 class LinearClassifier(ClassifierMixin, BaseEstimator):
     """A classifier with the logits `X·coef_ᵀ + intercept_`: one column, or K for K > 2 classes.
@@ -50,28 +48,3 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         if Z.ndim == 1:
             return np.column_stack([log_expit(-Z), log_expit(Z)])
         return log_softmax(Z, axis=1)
-
-
-def rows_of(params: Params, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `coef_` and `intercept_` from the parameters of a lane, or of lanes.
-
-    A shift common to all classes of the softmax changes no probability: their mean is made 0.
-
-    >>> coef, intercept = rows_of(Params(np.ones((3, 2)), np.zeros(3)), 2)  # three lanes
-    >>> coef.shape, intercept.shape
-    ((3, 1, 2), (3, 1))
-    """
-    w, b = np.asarray(params.w), np.asarray(params.b)
-    if n_classes == 2:
-        return w[..., None, :].copy(), b[..., None].copy()
-    w = np.swapaxes(w, -1, -2)
-    return w - w.mean(axis=-2, keepdims=True), b - b.mean(axis=-1, keepdims=True)
-
-
-def params_of(coef: np.ndarray, intercept: np.ndarray) -> Params:
-    """Return the parameters of a lane from `coef_` and `intercept_`.
-
-    >>> params_of(np.ones((1, 4)), np.zeros(1)).w.shape
-    (4,)
-    """
-    return Params(coef[0], intercept[0]) if len(coef) == 1 else Params(coef.T, intercept)

@@ -1,4 +1,4 @@
-"""From scikit-learn's arguments to a batch: rows, labels of any kind, weights, C.
+"""From scikit-learn's arguments to a batch, and from a solution to its attributes.
 
 scikit-learn's objective is `C·Σ cᵢℓᵢ + ½‖w‖²`, jaxlr's `Σ cᵢℓᵢ/Σ cᵢ + ½·l2·‖w‖²`: the one is
 `C·Σ cᵢ` times the other for `l2 = 1/(C·Σ cᵢ)`.
@@ -21,7 +21,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from jaxlr.fit import default_tolerance
-from jaxlr.types import Batch, Solution, Status
+from jaxlr.types import Batch, Params, Solution, Status
+
+_EXAMPLES = 512  # of a program, at least, where data are few
+_LITTLE = 2**18  # entries of X whose fit takes less time than to compile another program
 
 
 class Data(NamedTuple):
@@ -80,26 +83,58 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     return Data(X, y, classes, codes, weights)
 
 
-def room_for(m: int) -> int:
-    """Return for how many examples a program is compiled: m, and up to an eighth more.
+def room_for(m: int, n: int) -> tuple[int, int]:
+    """Return for how many examples and features a program is compiled: at least m and n.
 
-    The folds of a search differ by an example or two: they then share one program.
+    To compile takes a second or two, and a fit to little data a millisecond. So that the folds
+    of a search and the subsets of a selection of features share programs, little data get a
+    generous room, and the examples of more data up to an eighth more.
 
-    >>> room_for(1000), room_for(1001), room_for(5)
-    (1024, 1024, 128)
+    >>> room_for(150, 4), room_for(1_000_001, 30)
+    ((512, 8), (1048576, 30))
     """
-    step = 1 << max(m.bit_length() - 4, 7)
-    return -(-m // step) * step
+    examples, features = max(_EXAMPLES, 1 << (m - 1).bit_length()), -(-n // 8) * 8
+    if examples * features <= _LITTLE:
+        return examples, features
+    step = 1 << max(m.bit_length() - 4, 0)
+    return -(-m // step) * step, n
 
 
-def batch_of(data: Data, *, intercept: bool, padded: bool = True) -> Batch:
-    """Return the batch; padded by examples of weight zero, which change nothing."""
-    (m, n), K = data.X.shape, len(data.classes)
-    size = room_for(m) if padded else m
-    X, y, weights = np.zeros((n, size), data.X.dtype), np.zeros(size, int), np.zeros(size)
-    X[:, :m], y[:m], weights[:m] = data.X.T, data.codes, data.weights
-    batch = Batch.from_columns(X, y, weights=weights, n_classes=K, dtype=X.dtype)
+def batch_of(data: Data, *, intercept: bool) -> Batch:
+    """Return the batch in its room, which examples of weight 0 and features of 0 fill up."""
+    m, n = data.X.shape
+    examples, features = room_for(m, n)
+    X = np.zeros((features, examples), data.X.dtype)
+    y, weights = np.zeros(examples, int), np.zeros(examples)
+    X[:n, :m], y[:m], weights[:m] = data.X.T, data.codes, data.weights
+    batch = Batch.from_columns(
+        X, y, weights=weights, n_classes=len(data.classes), dtype=data.X.dtype
+    )
     return dataclasses.replace(batch, intercept=intercept)
+
+
+def params_of(coef: np.ndarray, intercept: np.ndarray, features: int) -> Params:
+    """Return the parameters of a lane from `coef_` and `intercept_`, for a room of features.
+
+    >>> params_of(np.ones((1, 4)), np.zeros(1), 8).w.shape
+    (8,)
+    """
+    w = np.pad(coef.T, ((0, features - coef.shape[1]), (0, 0)))
+    return Params(w[:, 0], intercept[0]) if len(coef) == 1 else Params(w, intercept)
+
+
+def rows_of(params: Params, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Return `coef_` and `intercept_`, `(…, 1 or K, n)` and `(…, 1 or K)`, from lanes or a lane.
+
+    A shift common to all classes of the softmax changes no probability: their mean is made 0.
+    """
+    w, b = np.asarray(params.w), np.asarray(params.b)
+    if len(data.classes) == 2:
+        w, b = w[..., None], b[..., None]
+    w = np.swapaxes(w, -1, -2)[..., : data.X.shape[1]]
+    if len(data.classes) == 2:
+        return w.copy(), b.copy()
+    return w - w.mean(axis=-2, keepdims=True), b - b.mean(axis=-1, keepdims=True)
 
 
 def precision(data: Data) -> contextlib.AbstractContextManager:

@@ -8,14 +8,16 @@ import jax
 import numpy as np
 
 from jaxlr.fit import fit
-from jaxlr.sklearn.classifier import LinearClassifier, params_of, rows_of
+from jaxlr.sklearn.classifier import LinearClassifier
 from jaxlr.sklearn.data import (
     Data,
     batch_of,
     check,
     check_options,
     iterations,
+    params_of,
     precision,
+    rows_of,
     strength,
     tolerance,
     warn_of_failures,
@@ -91,24 +93,24 @@ class LogisticRegression(LinearClassifier):
         solution = fit(
             batch,
             penalty,
-            init=self._start(data.classes, data.X.shape[1]),
+            init=self._start(data, batch),
             tol=tolerance(self.tol, data),
             max_passes=self.max_iter,
         )
         solution = jax.device_get(solution)
         warn_of_failures(solution)
         self.classes_ = data.classes
-        self.coef_, self.intercept_ = rows_of(solution.params, len(data.classes))
+        self.coef_, self.intercept_ = rows_of(solution.params, data)
         self.n_iter_ = iterations(solution).reshape(1)
         self.suboptimality_ = float(solution.suboptimality)
 
-    def _start(self, classes: np.ndarray, n: int) -> Params | None:
+    def _start(self, data: Data, batch: Batch) -> Params | None:
         if not self.warm_start or not hasattr(self, "coef_"):
             return None
-        due = (1 if len(classes) == 2 else len(classes), n)
+        due = (1 if batch.n_classes == 2 else batch.n_classes, data.X.shape[1])
         if self.coef_.shape != due:
             raise ValueError(
                 f"warm_start: coef_ has shape {self.coef_.shape} where {due} is due: the classes "
                 f"or features are not those of the last fit."
             )
-        return params_of(self.coef_, self.intercept_)
+        return params_of(self.coef_, self.intercept_, batch.n_features)

@@ -13,7 +13,7 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
-from jaxlr.sklearn.classifier import LinearClassifier, rows_of
+from jaxlr.sklearn.classifier import LinearClassifier
 from jaxlr.sklearn.data import (
     Data,
     batch_of,
@@ -21,6 +21,7 @@ from jaxlr.sklearn.data import (
     check_options,
     iterations,
     precision,
+    rows_of,
     strength,
     tolerance,
     warn_of_failures,
@@ -110,7 +111,7 @@ class LogisticRegressionCV(LinearClassifier):
             lanes = self._fits(data, Cs, splits)
         warn_of_failures(lanes)
         self.Cs_, self.classes_ = Cs, data.classes
-        coefs, intercepts = rows_of(lanes.params, len(data.classes))
+        coefs, intercepts = rows_of(lanes.params, data)
         scorer = knowing(self._scorer(), data.classes)
         scores = np.empty((len(splits), len(Cs)))
         for f, (_, test) in enumerate(splits):
