@@ -96,7 +96,8 @@ def test_options_mean_what_they_mean_there(n_classes, options):
     X, y, c = problem(n_classes)
     X = X + 0.5  # so that the intercept matters
     model, expected = LogisticRegression(**options), Reference(**EXACT, **options)
-    model.fit(X, y, c), expected.fit(X, y, c)
+    model.fit(X, y, c)
+    expected.fit(X, y, c)
     np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-6)
     np.testing.assert_allclose(model.intercept_, expected.intercept_, atol=1e-6)
     for method in ("decision_function", "predict_proba", "predict_log_proba"):
@@ -184,12 +185,14 @@ def test_options_without_meaning_are_refused(options, sentence):
 
 def test_what_cannot_be_learned_from_is_refused():
     names = np.array(["ham", "spam"])[TWO]
-    with pytest.raises(ValueError, match="y holds 1 class, ham, only: two are needed"):
+    with pytest.raises(ValueError, match="y holds 1 class, ham: two are needed"):
         LogisticRegression().fit(FLOWERS, np.repeat("ham", 100))
-    with pytest.raises(ValueError, match="1 class, spam, only where weights are positive"):
+    with pytest.raises(ValueError, match="1 class where weights are positive, spam: two"):
         LogisticRegression().fit(FLOWERS, names, (names == "spam") * 1.0)
     with pytest.raises(ValueError, match="sample_weight is zero for every example"):
         LogisticRegression().fit(FLOWERS, names, np.zeros(100))
+    with pytest.raises(ValueError, match="1 class where weights are positive, ham: two"):
+        LogisticRegression(class_weight={"spam": 0.0}).fit(FLOWERS, names)
     with pytest.raises(ValueError, match="Cs is -1: values of C, or how many, are due"):
         LogisticRegressionCV(Cs=-1).fit(FLOWERS, TWO)
     with pytest.raises(ValueError, match="n_resamples is 0"):
@@ -256,10 +259,10 @@ def test_metadata_are_routed_to_the_splitter_and_the_scorer():
     with sklearn.config_context(enable_metadata_routing=True):
         model = LogisticRegressionCV(Cs=[1.0], cv=GroupKFold(4))
         model.fit(FLOWERS, TWO, groups=groups)
-        for group, score in enumerate(model.scores_):
-            inside = groups == group
-            alone = Reference(**EXACT).fit(FLOWERS[~inside], TWO[~inside])
-            probability = alone.predict_proba(FLOWERS[inside])[np.arange(25), TWO[inside]]
+        splits = GroupKFold(4).split(FLOWERS, TWO, groups)
+        for score, (train, test) in zip(model.scores_, splits, strict=True):
+            alone = Reference(**EXACT).fit(FLOWERS[train], TWO[train])
+            probability = alone.predict_proba(FLOWERS[test])[np.arange(25), TWO[test]]
             np.testing.assert_allclose(score[0, 0], np.log(probability).mean(), rtol=1e-6)
     with pytest.raises(ValueError, match=r"groups cannot be passed on: .*enable_metadata_routing"):
         model.fit(FLOWERS, TWO, groups=groups)
@@ -316,9 +319,8 @@ def test_tools_take_the_estimators():
     names = np.array(["setosa", "versicolor", "virginica"])[SPECIES]
     table = pd.DataFrame(IRIS, columns=["a", "b", "c", "d"])
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).set_output(transform="pandas")
-    search: Any = GridSearchCV(
-        pipeline, {"logisticregression__C": [1e-4, 1.0]}, scoring="neg_log_loss"
-    )
+    grid = {"logisticregression__C": [1e-4, 1.0]}
+    search: Any = GridSearchCV(pipeline, grid, scoring="neg_log_loss")
     search.fit(table, names)
     assert search.best_params_ == {"logisticregression__C": 1.0}
     assert search.best_estimator_[-1].feature_names_in_.tolist() == ["a", "b", "c", "d"]

@@ -68,18 +68,19 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
         check_consistent_length(X, weights)
     if not weights.any():
         raise ValueError("sample_weight is zero for every example: there is nothing to fit to.")
-    present = np.unique(codes[weights > 0])
+    if estimator.class_weight is not None:
+        with np.errstate(all="ignore"):  # a class without weight is balanced by an infinite one
+            each = compute_class_weight(
+                estimator.class_weight, classes=classes, y=y, sample_weight=weights
+            )
+            weights = np.where(weights > 0, weights * each[codes], 0).astype(X.dtype)
+    present = classes[np.unique(codes[weights > 0])]
     if len(present) < 2:
         where = " where weights are positive" if len(classes) > 1 else ""
         raise ValueError(
-            f"y holds 1 class, {classes[present[0]]!s}, only{where}: two are needed, to be told "
-            f"apart."
+            f"y holds {len(present)} class{where}, {', '.join(map(str, present)) or 'none'}: two "
+            f"are needed, to be told apart."
         )
-    if estimator.class_weight is not None:
-        each = compute_class_weight(
-            estimator.class_weight, classes=classes, y=y, sample_weight=weights
-        )
-        weights = (weights * each[codes]).astype(X.dtype)
     return Data(X, y, classes, codes, weights)
 
 

@@ -38,7 +38,7 @@ class LogisticRegressionCV(LinearClassifier):
     """Logistic regression whose C is chosen by cross-validation.
 
     Fits once for each C to the training rows of each split, and to all rows, as lanes of one
-    compiled program; C is that with the greatest mean score on the test rows, the smallest of
+    compiled program; C is that with the greatest mean score on the test rows, the first of
     equals. A split may hold any rows, repeated ones too.
 
     Args:
