@@ -110,7 +110,8 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     quadratic = jnp.where(ridge > 0, G**2 / (2 * jnp.where(ridge > 0, ridge, 1)), jnp.inf)
     quadratic = jnp.where((ridge == 0) & (G == 0), 0, quadratic)
     separated = (unsure == 0) & (ridge == 0).all()
-    return Certificate(kl / total + quadratic.sum(), (frequencies == 0).any() | separated)
+    missing = (frequencies == 0).any() & batch.intercept  # its intercept falls for ever
+    return Certificate(kl / total + quadratic.sum(), missing | separated)
 
 
 def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:

@@ -78,6 +78,8 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
         return feature_sums(tile.X, ones), total_weight(tile, dtype)
 
+    if centre is None and not batch.intercept:
+        centre = jnp.zeros(n, dtype)  # x̃ᵢ = (xᵢ, 0): what has no curvature is left where it is
     if centre is None:
         first, total = sum_over_tiles(moments, batch)
         centre = first / total
@@ -94,7 +96,8 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
             a = pointwise_loss(K).probability(Z)
             S = (a * (1 - a))[:, None]
         S = weighted(tile.weights, S)
-        X = jnp.concatenate([tile.X - centre[:, None], jnp.ones((1, tile.m_examples), dtype)])
+        last = jnp.full((1, tile.m_examples), batch.intercept, dtype)
+        X = jnp.concatenate([tile.X - centre[:, None], last])
         # One class at a time, to hold n·columns·t values instead of n·K·columns·t.
         H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
         return H, total_weight(tile, dtype)  # (K, n+1, columns, n+1)

@@ -31,7 +31,14 @@ from jax import lax
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.rules import dense, is_fixed, jvp_of_perturbed
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
+from jaxlr.tiles import (
+    cast,
+    intercept_sums,
+    sum_over_tiles,
+    total_weight,
+    weighted,
+    working,
+)
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, logit_shape
 
 NO_PENALTY = Penalty()
@@ -53,7 +60,7 @@ def _gradient_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Params, A
     Z = logits(params, tile.X, tile.offset)
     value, dZ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
     value, dZ = weighted(tile.weights, value), weighted(tile.weights, dZ)
-    grad = Params(feature_sums(tile.X, dZ), dZ.sum(axis=-1))
+    grad = Params(feature_sums(tile.X, dZ), intercept_sums(tile, dZ))
     return value.sum(), grad, total_weight(tile, dtype)
 
 
@@ -62,7 +69,7 @@ def _curvature_sums(params: Params, v: Params, tile: Batch, dtype) -> tuple[Para
     tile = cast(tile, dtype)
     Z, U = logits(params, tile.X, tile.offset), logits(v, tile.X)
     sU = weighted(tile.weights, pointwise_loss(tile.n_classes).curvature_product(Z, U))
-    return Params(feature_sums(tile.X, sU), sU.sum(axis=-1)), total_weight(tile, dtype)
+    return Params(feature_sums(tile.X, sU), intercept_sums(tile, sU)), total_weight(tile, dtype)
 
 
 def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Array, Array]:
@@ -78,7 +85,8 @@ def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Arr
         return feature_sums(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
 
     ww = jnp.moveaxis(lax.map(row, S), (0, 1, 2, 3), (1, 0, 3, 2))
-    return ww, feature_sums(tile.X, S), S.sum(axis=-1), total_weight(tile, dtype)
+    wb = feature_sums(tile.X, S) * tile.intercept
+    return ww, wb, intercept_sums(tile, S), total_weight(tile, dtype)
 
 
 def _mean_value_and_grad(params, batch, sums=sum_over_tiles):
@@ -95,7 +103,7 @@ def _mean_loss(params, batch, sums=sum_over_tiles):
 
 def _mean_hvp(params, v, batch):
     params_, dtype = working(params, batch)
-    v_ = jax.tree.map(lambda a: jnp.asarray(a, dtype), v)
+    v_, _ = working(jax.tree.map(lambda a: jnp.asarray(a, dtype), v), batch)
     Hv, total = sum_over_tiles(lambda tile: _curvature_sums(params_, v_, tile, dtype), batch)
     return jax.tree.map(lambda g, p: (g / total).astype(p.dtype), Hv, params)
 

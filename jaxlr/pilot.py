@@ -42,13 +42,16 @@ def null_model(batch: Batch) -> Params:
     """Return zero weights and the intercept that fits the class frequencies, `log ȳ`.
 
     That is the optimum under an infinite penalty when there is no offset. A class without
-    examples counts as half of one.
+    examples counts as half of one. All zero where the batch has no intercept.
 
     >>> batch = Batch(jnp.ones((1, 4)), jnp.array([0, 0, 0, 1]))
     >>> f"{null_model(batch).b:.4f}"
     '-1.0986'
     """
     dtype = jnp.result_type(batch.X, jnp.float32)
+    zero = init_params(batch.n_features, batch.n_classes, dtype)
+    if not batch.intercept:
+        return zero
 
     def totals(tile):
         tile = cast(tile, dtype)
@@ -58,7 +61,7 @@ def null_model(batch: Batch) -> Params:
     least = 0.5 / batch.m_examples
     y = jnp.clip(y / total, least, 1 - least)
     b = jnp.log(y) - (jnp.log1p(-y) if y.ndim == 0 else jnp.log(y).mean())
-    return init_params(batch.n_features, batch.n_classes, dtype)._replace(b=b)
+    return zero._replace(b=b)
 
 
 def sample_size(batch: Batch) -> int:

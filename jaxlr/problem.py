@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -77,7 +78,7 @@ def pilot_of(pilots: Pilot, i: Array) -> Pilot:
 
 def with_weights(batch: Batch, weights: Any) -> Batch:
     """Return the batch with other weights of its examples."""
-    return Batch(batch.X, batch.y, weights, batch.offset, batch.n_classes)
+    return dataclasses.replace(batch, weights=weights)
 
 
 def lifted(Q: Array | None, solution: Solution) -> Solution:

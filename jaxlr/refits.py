@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 from collections.abc import Callable
@@ -107,8 +108,8 @@ def permute(
     num_permutations = _at_least_one("num_permutations", num_permutations)
     check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
     if jnp.issubdtype(jnp.asarray(batch.y).dtype, jnp.integer) and batch.n_classes <= 256:
-        y = jnp.asarray(batch.y, jnp.uint8)  # of which each lane has its own
-        batch = Batch(batch.X, y, batch.weights, batch.offset, batch.n_classes)
+        # Each lane has labels of its own.
+        batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))
     problem = Problem(batch, penalty, None, None, tol, max_passes)
     work = Work(_share_permutations, _lane_of_permutations, None)
     keys = jax.random.split(key, num_permutations)
@@ -148,6 +149,5 @@ def _share_permutations(problem: Problem, _: None) -> Shared:
 def _lane_of_permutations(problem: Problem, shared: Shared, _: None, key: Array) -> Solution:
     batch, Q, _init, pilot = shared
     place = jax.random.permutation(key, batch.m_examples)
-    y = jnp.take(batch.y, place, axis=-1)
-    permuted = Batch(batch.X, y, batch.weights, batch.offset, batch.n_classes)
+    permuted = dataclasses.replace(batch, y=jnp.take(batch.y, place, axis=-1))
     return lifted(Q, problem.fit(permuted, problem.penalties, pilot))

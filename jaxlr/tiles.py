@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -97,9 +98,13 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
 
 
 def working(params: Params, batch: Batch) -> tuple[Params, Any]:
-    """Return params in the dtype of the arithmetic, and that dtype: at least float32."""
+    """Return params in the dtype of the arithmetic, and that dtype: at least float32.
+
+    Where the batch has no intercept, b is 0.
+    """
     dtype = jnp.result_type(params.w, params.b, batch.X, jnp.float32)
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype), params), dtype
+    w, b = (jnp.asarray(a, dtype) for a in params)
+    return Params(w, b if batch.intercept else jnp.zeros_like(b)), dtype
 
 
 def cast(tile: Batch, dtype) -> Batch:
@@ -108,7 +113,7 @@ def cast(tile: Batch, dtype) -> Batch:
     X, weights, offset = jax.tree.map(
         lambda a: a.astype(dtype), (tile.X, tile.weights, tile.offset)
     )
-    return Batch(X, y, weights, offset, tile.n_classes)
+    return dataclasses.replace(tile, X=X, y=y, weights=weights, offset=offset)
 
 
 def weighted(weights: Array | None, a: Array) -> Array:
@@ -119,3 +124,9 @@ def weighted(weights: Array | None, a: Array) -> Array:
 def total_weight(tile: Batch, dtype) -> Array:
     """Return `Σ cᵢ` of a tile."""
     return jnp.asarray(tile.m_examples if tile.weights is None else jnp.sum(tile.weights), dtype)
+
+
+def intercept_sums(tile: Batch, r: Array) -> Array:
+    """Return `Σ rᵢ`, the intercept's part of a gradient: zero where there is no intercept."""
+    total = r.sum(axis=-1)
+    return total if tile.intercept else jnp.zeros_like(total)

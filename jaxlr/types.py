@@ -93,6 +93,8 @@ class Batch:
         weights: None, `(m,)`, or `LazyWeights`. Weight 2 is a repeated example.
         offset: None, or a term added to the logits: `(m,)`, or `(K, m)`.
         n_classes: static; 2 is the sigmoid, K > 2 the softmax.
+        intercept: static; False leaves the intercept out: b has no effect, and its derivatives
+            are zero.
 
     >>> batch = Batch(jnp.ones((3, 5)), jnp.array([0, 1, 1, 0, 1]))
     >>> batch.n_features, batch.m_examples, batch.n_classes
@@ -104,6 +106,7 @@ class Batch:
     weights: Any = None
     offset: Array | None = None
     n_classes: int = dataclasses.field(default=2, metadata={"static": True})
+    intercept: bool = dataclasses.field(default=True, metadata={"static": True})
 
     @property
     def n_features(self) -> int:
@@ -121,7 +124,8 @@ class Batch:
         if weights is not None:
             weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
         offset = None if self.offset is None else take(self.offset)
-        return Batch(take(self.X), take(self.y), weights, offset, self.n_classes)
+        picked = {"X": take(self.X), "y": take(self.y), "weights": weights, "offset": offset}
+        return dataclasses.replace(self, **picked)
 
     @classmethod
     def from_rows(cls, X: Any, y: Any, **options: Any) -> Batch:

@@ -7,6 +7,8 @@ is the fit to X. Without penalty it is the one of least norm. Gradients have the
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -30,7 +32,7 @@ def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Array | None]:
     if batch.n_features <= batch.m_examples or penalty.factors is not None:
         return batch, None
     Q, R = jnp.linalg.qr(batch.X.astype(jnp.result_type(batch.X, jnp.float32)))
-    return Batch(R, batch.y, batch.weights, batch.offset, batch.n_classes), Q
+    return dataclasses.replace(batch, X=R), Q
 
 
 def into(Q: Array | None, params: Params) -> Params:

@@ -25,3 +25,12 @@ def x64_off():
     """Turn x64 off for a test of what happens without it."""
     with jax.enable_x64(False):
         yield
+
+
+@pytest.fixture
+def quick_programs():
+    """Compile without most optimisations, for tests of many shapes on little data."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

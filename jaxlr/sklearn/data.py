@@ -1,0 +1,203 @@
+"""From scikit-learn's arguments to a batch, and from a solution to its attributes.
+
+scikit-learn's objective is `C·Σ cᵢℓᵢ + ½‖w‖²`, jaxlr's `Σ cᵢℓᵢ/Σ cᵢ + ½·l2·‖w‖²`: the one is
+`C·Σ cᵢ` times the other for `l2 = 1/(C·Σ cᵢ)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import numbers
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from jaxlr.fit import default_tolerance
+from jaxlr.types import Batch, Params, Solution, Status
+
+_EXAMPLES = 512  # of a program, at least, where data are few
+_LITTLE = 2**18  # entries of X whose fit takes less time than to compile another program
+
+
+class Data(NamedTuple):
+    """What was given to fit, checked.
+
+    Args:
+        X: `(m, n)`, float32 or float64.
+        y: labels, `(m,)`.
+        classes: the labels, sorted, `(K,)`.
+        codes: the place of each label among them, `(m,)`.
+        weights: of the examples, those of their classes included, `(m,)`.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    classes: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+
+
+def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
+    """Return the data of a fit, checked; sets the estimator's number and names of features.
+
+    Raises:
+        ValueError: what scikit-learn refuses; labels all of one class; weights that are negative.
+        TypeError: sparse X.
+    """
+    X, y = validate_data(estimator, X, y, dtype=[np.float64, np.float32])
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    weights = np.ones(len(y), X.dtype)
+    if sample_weight is not None:
+        weights = check_array(
+            sample_weight,
+            dtype=X.dtype,
+            ensure_2d=False,
+            ensure_non_negative=True,
+            input_name="sample_weight",
+        )
+        weights = column_or_1d(weights)
+        check_consistent_length(X, weights)
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every example: there is nothing to fit to.")
+    if estimator.class_weight is not None:
+        with np.errstate(all="ignore"):  # a class without weight is balanced by an infinite one
+            each = compute_class_weight(
+                estimator.class_weight, classes=classes, y=y, sample_weight=weights
+            )
+            weights = np.where(weights > 0, weights * each[codes], 0).astype(X.dtype)
+    present = classes[np.unique(codes[weights > 0])]
+    if len(present) < 2:
+        where = " where weights are positive" if len(classes) > 1 else ""
+        raise ValueError(
+            f"y holds {len(present)} class{where}, {', '.join(map(str, present)) or 'none'}: two "
+            f"are needed, to be told apart."
+        )
+    return Data(X, y, classes, codes, weights)
+
+
+def room_for(m: int, n: int) -> tuple[int, int]:
+    """Return for how many examples and features a program is compiled: at least m and n.
+
+    To compile takes a second or two, and a fit to little data a millisecond. So that the folds
+    of a search and the subsets of a selection of features share programs, little data get a
+    generous room, and the examples of more data up to an eighth more.
+
+    >>> room_for(150, 4), room_for(1_000_001, 30)
+    ((512, 8), (1048576, 30))
+    """
+    examples, features = max(_EXAMPLES, 1 << (m - 1).bit_length()), -(-n // 8) * 8
+    if examples * features <= _LITTLE:
+        return examples, features
+    step = 1 << max(m.bit_length() - 4, 0)
+    return -(-m // step) * step, n
+
+
+def batch_of(data: Data, *, intercept: bool) -> Batch:
+    """Return the batch in its room, which examples of weight 0 and features of 0 fill up."""
+    m, n = data.X.shape
+    examples, features = room_for(m, n)
+    X = np.zeros((features, examples), data.X.dtype)
+    y, weights = np.zeros(examples, int), np.zeros(examples)
+    X[:n, :m], y[:m], weights[:m] = data.X.T, data.codes, data.weights
+    batch = Batch.from_columns(
+        X, y, weights=weights, n_classes=len(data.classes), dtype=data.X.dtype
+    )
+    return dataclasses.replace(batch, intercept=intercept)
+
+
+def params_of(coef: np.ndarray, intercept: np.ndarray, features: int) -> Params:
+    """Return the parameters of a lane from `coef_` and `intercept_`, for a room of features.
+
+    >>> params_of(np.ones((1, 4)), np.zeros(1), 8).w.shape
+    (8,)
+    """
+    w = np.pad(coef.T, ((0, features - coef.shape[1]), (0, 0)))
+    return Params(w[:, 0], intercept[0]) if len(coef) == 1 else Params(w, intercept)
+
+
+def rows_of(params: Params, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Return `coef_` and `intercept_`, `(…, 1 or K, n)` and `(…, 1 or K)`, from lanes or a lane.
+
+    A shift common to all classes of the softmax changes no probability: their mean is made 0.
+    """
+    w, b = np.asarray(params.w), np.asarray(params.b)
+    if len(data.classes) == 2:
+        w, b = w[..., None], b[..., None]
+    w = np.swapaxes(w, -1, -2)[..., : data.X.shape[1]]
+    if len(data.classes) == 2:
+        return w.copy(), b.copy()
+    return w - w.mean(axis=-2, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+
+
+def precision(data: Data) -> contextlib.AbstractContextManager:
+    """Return a context in which X keeps its dtype: float64 is float64, whatever JAX's default."""
+    return jax.enable_x64(True) if data.X.dtype == np.float64 else contextlib.nullcontext()
+
+
+def tolerance(tol: float | None, data: Data) -> np.ndarray:
+    """Return the suboptimality that a fit aims at: `tol²`, since tol is in units of a gradient."""
+    return np.asarray(default_tolerance(data.X.dtype) if tol is None else tol**2, data.X.dtype)
+
+
+def strength(C: Any, total: Any) -> Any:
+    """Return `l2 = 1/(C·Σ cᵢ)`; C is infinite for no penalty.
+
+    >>> strength(0.5, 100.0), strength(np.inf, 100.0)
+    (0.02, 0.0)
+    """
+    return 1 / (C * total)
+
+
+def check_options(**options: Any) -> None:
+    """Refuse values of `C`, `tol` or `max_iter` that mean nothing.
+
+    >>> check_options(C=-1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: C is -1.0: a number above 0 is due, or infinity for no penalty.
+    """
+    due = {
+        "C": (lambda C: _real(C) and C > 0, "a number above 0 is due, or infinity for no penalty"),
+        "tol": (
+            lambda tol: tol is None or (_real(tol) and 0 <= tol < np.inf),
+            "None, or a number from 0 on, is due",
+        ),
+        "max_iter": (
+            lambda n: isinstance(n, (int, np.integer)) and n >= 0,
+            "an integer from 0 on is due",
+        ),
+    }
+    for name, value in options.items():
+        fits, rule = due[name]
+        if not fits(value):
+            raise ValueError(f"{name} is {value!r}: {rule}.")
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def iterations(solution: Solution) -> np.ndarray:
+    """Return the passes of a fit, or of lanes, without the last one, which certifies."""
+    return np.asarray(solution.num_passes) - 1
+
+
+def warn_of_failures(solution: Solution) -> None:
+    """Warn with scikit-learn's ConvergenceWarning where a fit, or one of many, is no optimum."""
+    status = np.asarray(solution.status)
+    failed = status[status > Status.PRECISION_REACHED]
+    if not failed.size:
+        return
+    fits = f"{failed.size} of {status.size} fits" if status.size > 1 else "The fit"
+    why = "; ".join(Status(code).message for code in np.unique(failed))
+    advice = ". Raise max_iter" if Status.OUT_OF_PASSES in failed else ""
+    warnings.warn(f"{fits} did not converge: {why}{advice}.", ConvergenceWarning, stacklevel=3)
