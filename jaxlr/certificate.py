@@ -46,7 +46,8 @@ class Certificate(NamedTuple):
     Args:
         suboptimality: an upper bound on `loss − optimum`, `()`; infinite where none is known.
         unbounded: whether there is no finite optimum, `()`: a class has no examples, or nothing
-            is penalised and every example is on the side of its label.
+            is penalised and every example is on the side of its label; or a penalty or a weight
+            is negative, where the objective is not convex.
     """
 
     suboptimality: Array
@@ -99,10 +100,11 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
             feature_sums(tile.X, weighted(tile.weights, residual + t * (q - P))),  # p' − y
             weighted(tile.weights, jnp.where(t > 0, kl, 0)).sum(),
             weighted(tile.weights, unsure.astype(dtype)).sum(),
+            (weighted(tile.weights, jnp.ones_like(value)) < 0).astype(dtype).sum(),
             total_weight(tile, dtype),
         )
 
-    G, kl, unsure, total = sum_over_tiles(sums, batch, n + 2 * K)
+    G, kl, unsure, negative, total = sum_over_tiles(sums, batch, n + 2 * K)
     factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.asarray(factors, dtype)
     ridge = ridge.reshape(-1, *[1] * (params.w.ndim - 1))
@@ -110,8 +112,9 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     quadratic = jnp.where(ridge > 0, G**2 / (2 * jnp.where(ridge > 0, ridge, 1)), jnp.inf)
     quadratic = jnp.where((ridge == 0) & (G == 0), 0, quadratic)
     separated = (unsure == 0) & (ridge == 0).all()
+    not_convex = (negative > 0) | (ridge < 0).any()
     missing = (frequencies == 0).any() & batch.intercept  # its intercept falls for ever
-    return Certificate(kl / total + quadratic.sum(), missing | separated)
+    return Certificate(kl / total + quadratic.sum(), missing | separated | not_convex)
 
 
 def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:

@@ -4,24 +4,20 @@ Everything is looked at on the host, with NumPy, before JAX sees it. What is wro
 sentence that names the shape, or the place and the value, and what to do. Nothing is guessed:
 whether examples are rows or columns is said by the name of the function, never by a shape.
 
-Inside this room examples lie along the last axis; `_Side` turns shapes and places back into
-what the caller wrote.
+Inside this room examples lie along the last axis, whatever the caller's way (see `given.Side`).
 """
 
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, column_names, is_floating
 from jaxlr.types import Batch, LazyWeights, logit_shape
-
-_FLOATS = ("bfloat16", "float16", "float32", "float64")
-_NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
 
 
 def from_rows(
@@ -31,6 +27,7 @@ def from_rows(
     weights: Any = None,
     offset: Any = None,
     n_classes: int | None = None,
+    intercept: bool = True,
     dtype: Any = None,
 ) -> Batch:
     """Return a checked batch from examples that are rows: `X_batch = Xᵀ`.
@@ -45,6 +42,7 @@ def from_rows(
         offset: None, or a term added to the logits: `(m,)`, or `(m, K)`.
         n_classes: found from y when None; then every class must have an example. Given, and
             more than 2, a class may have none, as in a fold that misses a rare class.
+        intercept: whether there is one; without, b stays as it starts, at 0.
         dtype: a floating dtype; that of X when None (JAX's default where X is not floating or
             x64 is off).
 
@@ -67,7 +65,7 @@ def from_rows(
     ValueError: X[1, 1] is nan (example 1, feature 1): 1 value is NaN or infinite.
     Impute them, or drop such examples.
     """
-    return _batch(_Side(rows=True), X, y, weights, offset, n_classes, dtype)
+    return _batch(Side(rows=True), X, y, weights, offset, n_classes, intercept, dtype)
 
 
 def from_columns(
@@ -77,6 +75,7 @@ def from_columns(
     weights: Any = None,
     offset: Any = None,
     n_classes: int | None = None,
+    intercept: bool = True,
     dtype: Any = None,
 ) -> Batch:
     """Return a checked batch from examples that are columns, as `Batch` has them.
@@ -84,7 +83,7 @@ def from_columns(
     Args:
         X: features, `(n, m)`: an example is a column.
         y: labels as for `from_rows`, but probabilities of K classes are `(K, m)`.
-        weights, n_classes, dtype: as for `from_rows`.
+        weights, n_classes, intercept, dtype: as for `from_rows`.
         offset: None, `(m,)`, or `(K, m)`.
 
     Returns:
@@ -99,12 +98,12 @@ def from_columns(
     ValueError: y has shape (3,), but X of shape (3, 2) has 2 examples, its columns.
     If the examples are the rows of X, use Batch.from_rows.
     """
-    return _batch(_Side(rows=False), X, y, weights, offset, n_classes, dtype)
+    return _batch(Side(rows=False), X, y, weights, offset, n_classes, intercept, dtype)
 
 
-def _batch(side: _Side, X, y, weights, offset, n_classes, dtype) -> Batch:
+def _batch(side: Side, X, y, weights, offset, n_classes, intercept, dtype) -> Batch:
     n_classes = None if n_classes is None else _number_of_classes(n_classes)
-    side = side._replace(features=_column_names(X) if side.rows else ())
+    side = side._replace(features=column_names(X) if side.rows else ())
     X, y = side.numbers("X", X), side.numbers("y", y)
     _check_shape_of_X(side, X)
     _check_shape_of_y(side, y, X)
@@ -128,123 +127,16 @@ def _batch(side: _Side, X, y, weights, offset, n_classes, dtype) -> Batch:
     X, y, weights, offset = (
         jnp.array(a) if isinstance(a, np.ndarray) else a for a in (X, y, weights, offset)
     )
-    return Batch(X, y, weights, offset, n_classes)
-
-
-# --- What the caller wrote ----------------------------------------------------------------------
-
-
-class _Side(NamedTuple):
-    """Which way the caller's examples lie; features: the names of X's columns, if it has them."""
-
-    rows: bool
-    features: tuple[Any, ...] = ()
-
-    def seen(self, shape: tuple) -> tuple:
-        """A shape or an index of this room as the caller has it."""
-        return shape[::-1] if self.rows else shape
-
-    def axes(self, *names: Any) -> str:
-        """`(m, n)` for the names of axes, in this room's order."""
-        return f"({', '.join(map(str, self.seen(names)))})"
-
-    def entry(self, name: str, index: tuple[int, ...], value: Any) -> str:
-        """`X[17, 3] is nan (example 17, feature 3 'age')` for an index of this room."""
-        where = f"{name}[{', '.join(map(str, self.seen(index)))}]" if index else name
-        said = f"{where} is {value!s:.40}"
-        if name != "X" or len(index) != 2:
-            return said
-        feature, example = index
-        called = self.features[feature] if feature < len(self.features) else None
-        called = f" {called!r}" if isinstance(called, str) else ""
-        return f"{said} (example {example}, feature {feature}{called})"
-
-    def first(self, name: str, array: np.ndarray, mask: np.ndarray) -> str:
-        """The first entry that the mask marks, in words."""
-        index = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
-        return self.entry(name, index, array[index])
-
-    def check_shape(self, name: str, array: np.ndarray, due: tuple[int, ...]) -> None:
-        if array.shape != due:
-            raise ValueError(
-                f"{name} has shape {self.seen(array.shape)} where {self.seen(due)} is due: a "
-                f"number for each example{' and class' * (len(due) == 2)}."
-            )
-
-    def numbers(self, name: str, given: Any) -> np.ndarray:
-        """Return what was given as an array of numbers, its examples on the last axis."""
-        if isinstance(given, Tracer):
-            raise TypeError(
-                f"{name} is traced by jit or vmap, where values cannot be checked: build the batch "
-                f"outside, or unchecked with Batch(X, y, ...) and X of shape (n, m)."
-            )
-        if hasattr(type(given), "nnz") or hasattr(type(given), "nse"):  # SciPy's, JAX's
-            dense = "toarray" if hasattr(given, "toarray") else "todense"
-            raise TypeError(f"{name} is sparse: give it dense, as {name}.{dense}().")
-        if np.ma.is_masked(given):
-            raise ValueError(
-                f"{name} is masked in {np.ma.count_masked(given)} of its {given.size} entries: "
-                f"impute them, as in {name}.filled(0), or drop such examples."
-            )
-        try:
-            array = np.asarray(given)
-        except ValueError as error:  # rows that differ in length
-            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
-        array = array.T if self.rows else array
-        if array.dtype == bool:
-            return array.astype(np.int8)
-        if array.dtype.kind == "c":
-            fix = "give real and imaginary parts as two features"
-            raise TypeError(f"{name} has dtype {array.dtype}: no complex numbers are taken; {fix}.")
-        if array.dtype.kind not in "iuf" and not _is_floating(array.dtype):
-            raise TypeError(self._no_number(name, array))
-        return array
-
-    def _no_number(self, name: str, array: np.ndarray) -> str:
-        fix = _NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"
-        for index, value in np.ndenumerate(array):
-            if not isinstance(value, (int, float, np.number, np.bool_)):
-                value = repr(str(value)) if isinstance(value, str) else value
-                said = self.entry(name, index, value)
-                return f"{said}, and {name} has dtype {array.dtype} where numbers are due: {fix}."
-        return f"{name} has dtype {array.dtype}: give numbers, as in {name}.astype(float)."
-
-    def finite(self, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return the array in C order and in the dtype, all of it finite there."""
-        with np.errstate(all="ignore"):  # what overflows is said below
-            cast = np.asarray(array, dtype, order="C")
-        bad = ~np.isfinite(cast)
-        if not bad.any():
-            return cast
-        said = self.first(name, array, bad)
-        if np.isfinite(array.flat[bad.argmax()]):
-            raise ValueError(
-                f"{said}: too large for {cast.dtype}, whose largest number is "
-                f"{float(jnp.finfo(dtype).max):.3g}. Rescale it, or ask for a wider dtype."
-            )
-        where = f"in {bad.any(axis=1).sum()} of the features " if name == "X" else ""
-        values = f"{bad.sum()} values {where}are" if bad.sum() > 1 else "1 value is"
-        fix = "Impute them, or drop" if name == "X" else "Drop"
-        raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
-
-
-def _column_names(X: Any) -> tuple[Any, ...]:
-    """Return the names of a table's columns, or nothing."""
-    names = getattr(X, "column_names", None)  # pyarrow's, whose `columns` are the columns
-    names = getattr(X, "columns", ()) if names is None else names
-    return tuple(names) if hasattr(names, "__iter__") else ()
-
-
-def _is_floating(dtype: Any) -> bool:
-    return np.dtype(dtype).name in _FLOATS
+    return Batch(X, y, weights, offset, n_classes, bool(intercept))
 
 
 def _floating(given: np.dtype, dtype: Any) -> np.dtype:
     """Return the dtype of the batch: as asked for, or as given, or JAX's default."""
     if dtype is None:
-        return jax.dtypes.canonicalize_dtype(given if _is_floating(given) else float)
-    if not _is_floating(dtype):
-        raise TypeError(f"dtype is {np.dtype(dtype)}: one of {', '.join(_FLOATS)} is due.")
+        return jax.dtypes.canonicalize_dtype(given if is_floating(given) else float)
+    if not is_floating(dtype):
+        said = getattr(dtype, "__name__", dtype)
+        raise TypeError(f"dtype is {said}: one of {', '.join(FLOATS)} is due.")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(
             "dtype is float64, but x64 is off: turn it on with "
@@ -256,17 +148,17 @@ def _floating(given: np.dtype, dtype: Any) -> np.dtype:
 # --- Shapes -------------------------------------------------------------------------------------
 
 
-def _check_shape_of_X(side: _Side, X: np.ndarray) -> None:
+def _check_shape_of_X(side: Side, X: np.ndarray) -> None:
     shape, due = side.seen(X.shape), side.axes("n_features", "m_examples")
     if X.size == 0:
         raise ValueError(f"X has shape {shape}, so it is empty: give {due}, at least one of each.")
     if X.ndim != 2:
-        one = "X[:, None]" if side.rows else "X[None, :]"
-        fix = f"a single feature is {one}" if X.ndim < 2 else "reshape the features to one axis"
+        one = f"a single feature is {'X[:, None]' if side.rows else 'X[None, :]'}"
+        fix = one if X.ndim == 1 else "reshape it to two axes"
         raise ValueError(f"X has shape {shape} where {due} is due: {fix}.")
 
 
-def _check_shape_of_y(side: _Side, y: np.ndarray, X: np.ndarray) -> None:
+def _check_shape_of_y(side: Side, y: np.ndarray, X: np.ndarray) -> None:
     m, shape = X.shape[1], side.seen(y.shape)
     if y.ndim not in (1, 2):
         raise ValueError(
@@ -302,14 +194,14 @@ def _number_of_classes(n_classes: Any) -> int:
     return n_classes
 
 
-def _classes(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
+def _classes(side: Side, y: np.ndarray, n_classes: int | None, dtype: Any):
     """Return the labels of a vector, checked, and the number of classes."""
     negative, outside, fraction = y < 0, (y < 0) | (y > 1), np.floor(y) != y
     if n_classes in (None, 2) and not outside.any():
         return y.astype(dtype), 2
     if negative.any():
         signs = np.isin(y, (-1, 1)).all()
-        fix = "for labels −1 and 1 give (y + 1) / 2" if signs else _NUMBER_THE_CLASSES
+        fix = "for labels −1 and 1 give (y + 1) / 2" if signs else NUMBER_THE_CLASSES
         raise ValueError(f"{side.first('y', y, negative)}, and labels are not negative: {fix}.")
     if n_classes == 2:
         raise ValueError(
@@ -317,9 +209,10 @@ def _classes(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
             f"probability of class 1."
         )
     if fraction.any() and n_classes is None:
+        said = dict.fromkeys(side.first("y", y, mask) for mask in (fraction, outside))
         raise ValueError(
-            f"{side.first('y', y, fraction)} and {side.first('y', y, outside)}: labels are "
-            f"integers from 0, or all of them probabilities of class 1."
+            f"{' and '.join(said)}: labels are integers from 0, or all of them probabilities of "
+            f"class 1."
         )
     if fraction.any():
         raise ValueError(
@@ -334,7 +227,7 @@ def _classes(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
         if len(missing):
             raise ValueError(
                 f"y has labels up to {classes[-1]!s}, but none is {missing[0]}: "
-                f"{_NUMBER_THE_CLASSES}; or give n_classes, if a class may have no example."
+                f"{NUMBER_THE_CLASSES}; or give n_classes, if a class may have no example."
             )
     if (y >= n_classes).any():
         said = side.first("y", y, y >= n_classes)
@@ -342,7 +235,7 @@ def _classes(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
     return y.astype(np.int32), n_classes
 
 
-def _probabilities(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any):
+def _probabilities(side: Side, y: np.ndarray, n_classes: int | None, dtype: Any):
     """Return the labels that are probabilities of K > 2 classes, checked, and K."""
     K, shape = y.shape[0], side.seen(y.shape)
     if K == 2:
@@ -352,10 +245,10 @@ def _probabilities(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any
         )
     if n_classes not in (None, K):
         raise ValueError(f"y has shape {shape}, for {K} classes, but n_classes is {n_classes}.")
-    if (outside := (y < 0) | (y > 1)).any():
-        raise ValueError(f"{side.first('y', y, outside)} where a probability, 0 to 1, is due.")
+    if (bad := (y < 0) | (y > 1)).any():
+        raise ValueError(f"{side.first('y', y, bad)} where a probability, 0 to 1, is due.")
     # What rounding in the coarser of the two dtypes may make of one.
-    eps = max(float(jnp.finfo(d).eps) for d in (y.dtype, dtype) if _is_floating(d))
+    eps = max(float(jnp.finfo(d).eps) for d in (y.dtype, dtype) if is_floating(d))
     sums = y.sum(axis=0, dtype=np.float64)
     if (off := np.abs(sums - 1) > eps**0.5).any():
         i = int(off.argmax())
@@ -366,7 +259,7 @@ def _probabilities(side: _Side, y: np.ndarray, n_classes: int | None, dtype: Any
     return y.astype(dtype), K
 
 
-def _checked_weights(side: _Side, weights: Any, m: int, dtype: Any) -> np.ndarray:
+def _checked_weights(side: Side, weights: Any, m: int, dtype: Any) -> np.ndarray:
     weights = side.numbers("weights", weights)
     side.check_shape("weights", weights, (m,))
     weights = side.finite("weights", weights, dtype)

@@ -88,14 +88,14 @@ def minibatch_descent(
 
     Raises:
         ValueError: batch_size is not between 1 and m.
-        TypeError: num_steps is not a Python integer.
+        TypeError: num_steps or batch_size is not a Python integer.
 
     >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
     >>> start = Params(jnp.zeros(1), jnp.array(0.0))
     >>> minibatch_descent(start, batch, optax.adam(0.1), 10, 2, jax.random.key(0)).losses.shape
     (10,)
     """
-    m = batch.m_examples
+    m, batch_size = batch.m_examples, _static("batch_size", batch_size)
     if not 1 <= batch_size <= m:
         raise ValueError(f"batch_size is {batch_size}; the batch has {m} examples.")
     steps_per_epoch = m // batch_size
@@ -120,12 +120,7 @@ def _descend(
     num_steps: int,
     penalty: Penalty,
 ) -> Descent:
-    try:
-        num_steps = operator.index(num_steps)
-    except TypeError:
-        raise TypeError(
-            f"num_steps must be a Python integer, not {num_steps!r}: under jit, mark it static."
-        ) from None
+    num_steps = _static("num_steps", num_steps)
     if num_steps < 0:
         raise ValueError(f"num_steps is {num_steps}; it must not be negative.")
     optimizer = optax.with_extra_args_support(optimizer)
@@ -147,3 +142,12 @@ def _descend(
     start = (params, optimizer.init(params), jnp.zeros(num_steps, dtype), memory)
     params, _, losses, _ = lax.fori_loop(0, num_steps, step, start)
     return Descent(Params(*params), losses)
+
+
+def _static(name: str, number: int) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a Python integer, not {number!r}: under jit, mark it static."
+        ) from None

@@ -51,12 +51,13 @@ def fit(
         batch: the examples.
         penalty: `Penalty(l2, factors)`.
         init: where to start. When None, the optimum of a sample of the examples where they are
-            many (see `jaxlr.pilot`), else the null model.
+            many (see `jaxlr.pilot`), else the null model. From parameters in float64 the fit
+            is in float64, whatever the dtype of X: that polishes a fit in float32.
         curvature: from `make_curvature`, to start with; that of the sample, or of the null
             model, when None. Under vmap, lanes that are given one share it.
         tol: stop when the estimated suboptimality is at most this; by default 1e-20 in
             float64 and 1e-10 in float32, or at the precision of the dtype.
-        max_passes: the most passes over X.
+        max_passes: the most passes over X of the search; one more proves the bound.
 
     Returns:
         A `Solution`. Nothing is raised for data: look at `status`, or call

@@ -169,7 +169,8 @@ def softmax_value_and_residual(z: Array, y: Array) -> tuple[Array, Array]:
     """
     p = _softmax(z)
     loss = jnp.log1p(p.rest) + _times(y, p.distance).sum(axis=0)
-    loss = loss + _times(1 - y.sum(axis=0), p.highest[0])
+    # Probabilities sum to one but for rounding, of which nothing infinite is to be made.
+    loss = loss + (1 - y.sum(axis=0)) * jnp.where(jnp.isfinite(p.highest[0]), p.highest[0], 0)
     return loss, (1 - y) * p.a - y * p.not_a
 
 

@@ -74,6 +74,7 @@ def solve(
     x, unravel = ravel_pytree(start)
     eps, max_passes = jnp.finfo(x.dtype).eps, jnp.asarray(max_passes, jnp.int32)
     tol = jnp.asarray(tol, x.dtype)
+    curvature = Curvature(*(jnp.asarray(a, x.dtype) for a in curvature))
     centre, price = curvature.centre, _price(batch, curvature)
 
     def objective(x: Array) -> tuple[Array, Array]:

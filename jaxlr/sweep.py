@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from jaxlr.curvature import make_curvature
@@ -15,7 +17,7 @@ from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.pilot import Pilot, null_model, sample_size
 from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of, with_weights
-from jaxlr.resampling import FoldWeights, SplitWeights, stratified_folds
+from jaxlr.resampling import FIT, SCORE, FoldWeights, SplitWeights, stratified_folds
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 
@@ -87,7 +89,7 @@ def sweep(
     >>> solution.params.w.shape, solution.status.tolist()
     ((3, 1), [0, 0, 0])
     """
-    axes = _lanes(penalties)
+    penalties, axes = _lanes(penalties)
     problem = Problem(batch, penalties, init, None, tol, max_passes)
     work = Work(_share_sweep, _lane_of_sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
@@ -122,7 +124,9 @@ def cross_validate(
         A `CrossValidation`.
 
     Raises:
-        ValueError: when shapes do not fit each other, or a number of folds comes with no key.
+        ValueError: when shapes do not fit each other, a number of folds comes with no key, or a
+            fold or split has no examples.
+        TypeError: folds is a number, but no integer.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
@@ -132,7 +136,7 @@ def cross_validate(
     >>> result.scores.log_loss.shape, int(result.best)
     ((2, 4), 0)
     """
-    axes = _lanes(penalties)
+    penalties, axes = _lanes(penalties)
     num_folds, folds = _folds(batch, folds, key)
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
@@ -151,21 +155,50 @@ def _folds(batch: Batch, folds: int | Array, key: Array | None) -> tuple[int, Ar
     if jnp.ndim(folds) == 0:
         if key is None:
             raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
-        return int(folds), stratified_folds(batch, int(folds), key)
+        try:
+            num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
+        except TypeError:
+            raise TypeError(f"folds is {folds!r}: an integer or an array is due.") from None
+        return num_folds, stratified_folds(batch, num_folds, key)
     folds, m = jnp.asarray(folds), batch.m_examples
+    if not jnp.issubdtype(folds.dtype, jnp.integer):
+        raise ValueError(
+            f"folds has dtype {folds.dtype} where integers are due: fold numbers, or what "
+            "jaxlr.splits returns."
+        )
     if folds.ndim > 2 or folds.shape[-1] != m:
         raise ValueError(
             f"folds has shape {folds.shape} where ({m},) is due, the fold number of each "
             f"example, or (splits, {m})."
         )
     if folds.ndim == 2:
+        if not isinstance(folds, Tracer):
+            _check_splits(np.asarray(folds))
         return len(folds), folds
     if isinstance(folds, Tracer):
         raise ValueError(
             "folds is traced, and the number of lanes depends on its values: inside jit, "
             "draw them with folds=5 and a key, or close over the array."
         )
-    return int(folds.max()) + 1, folds
+    numbers, sizes = np.unique(np.asarray(folds), return_counts=True)
+    if numbers[0] < 0 or numbers[-1] >= len(numbers):
+        raise ValueError(
+            f"folds are numbered {numbers[0]} to {numbers[-1]} and {len(numbers)} of them have "
+            f"examples: 0 to {len(numbers) - 1} are due."
+        )
+    if len(numbers) < 2:
+        raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
+    return len(numbers), folds
+
+
+def _check_splits(splits: np.ndarray) -> None:
+    for role, words in ((FIT, "fit to"), (SCORE, "score on")):
+        empty = ~((splits & role) > 0).any(axis=1)
+        if empty.any():
+            raise ValueError(
+                f"Split {empty.argmax()} has no example to {words}: its roles are {FIT} to fit, "
+                f"{SCORE} to score, {FIT + SCORE} for both and 0 for neither; see jaxlr.splits."
+            )
 
 
 def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
@@ -173,18 +206,20 @@ def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
 
     Args:
         l2: `(P,)`.
-        log_loss: `(P, F)`: of each penalty in each fold; a NaN is never chosen.
+        log_loss: `(P, F)`: of each penalty in each fold; a NaN is never chosen: both places are
+            −1 where there is nothing else.
 
     >>> l2, log_loss = jnp.array([0.1, 1.0, 9.0]), jnp.array([[1.0, 2.0], [1.2, 2.0], [9.0, 9.0]])
     >>> [int(i) for i in select(l2, log_loss)]
     [0, 1]
     """
-    mean = jnp.nan_to_num(log_loss.mean(axis=1), nan=jnp.inf)
+    mean = log_loss.mean(axis=1)
+    mean = jnp.where(jnp.isnan(mean), jnp.inf, mean)
     error = log_loss.std(axis=1, ddof=1) / log_loss.shape[1] ** 0.5
-    best = mean.argmin()
+    best = jnp.where(jnp.isfinite(mean).any(), mean.argmin(), -1)
     near = mean <= mean[best] + error[best]
     strongest = jnp.where(near, l2, -jnp.inf).argmax()
-    return best, jnp.where(near.any(), strongest, best)
+    return best, jnp.where(near.any() & (best >= 0), strongest, best)
 
 
 def score(params: Params, batch: Batch) -> Scores:
@@ -214,18 +249,19 @@ def score(params: Params, batch: Batch) -> Scores:
     return Scores(value / total, right / total)
 
 
-def _lanes(penalties: Penalty) -> tuple[int, int | None]:
-    """Return the axes of l2 and factors that are lanes."""
-    if jnp.ndim(penalties.l2) != 1:
+def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
+    """Return the penalties as arrays, and the axes of l2 and factors that are lanes."""
+    penalties = Penalty(*(None if a is None else jnp.asarray(a) for a in penalties))
+    if jnp.ndim(penalties.l2) != 1 or not len(penalties.l2):
         raise ValueError(
             f"penalties.l2 has shape {jnp.shape(penalties.l2)} where (P,) is due: one a lane."
         )
     if penalties.factors is None or jnp.ndim(penalties.factors) != 2:
-        return 0, None
+        return penalties, (0, None)
     (lanes,), (others, _) = jnp.shape(penalties.l2), jnp.shape(penalties.factors)
     if others != lanes:
         raise ValueError(f"penalties.factors has {others} lanes, penalties.l2 {lanes}.")
-    return 0, 0
+    return penalties, (0, 0)
 
 
 # --- What the lanes share, and a lane: of a sweep, of a cross-validation -------------------------

@@ -215,7 +215,7 @@ _MESSAGES = {
     Status.PRECISION_REACHED: "the precision of the dtype was reached before the tolerance",
     Status.OUT_OF_PASSES: "max_passes was reached before the tolerance",
     Status.NO_FINITE_OPTIMUM: "there is no finite optimum: the classes can be separated without "
-    "penalty, or a class has no examples",
+    "penalty, a class has no examples, or a penalty or weight is negative",
     Status.NOT_FINITE: "the loss or its gradient is NaN or infinite at the start",
 }
 

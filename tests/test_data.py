@@ -274,6 +274,7 @@ REFUSED = {
     "two of two": (lambda: rows(y=K, n_classes=2), "y[1] is 2, but n_classes is 2: labels are 0, 1, or the probability of class 1"),
     "soft above one": (lambda: rows(y=[0.5, 0.1, 1.5, 0, 1]), "y[0] is 0.5 and y[2] is 1.5: labels are integers from 0, or all of them probabilities"),
     "soft above one, of two": (lambda: rows(y=[0.5, 0.1, 1.5, 0, 1], n_classes=2), "y[2] is 1.5, but n_classes is 2"),
+    "a fraction that is outside": (lambda: rows(y=[0, 1.5, 1, 0, 1]), "y[1] is 1.5: labels are integers from 0, or all of them"),
     "fraction": (lambda: rows(y=[0, 0.25, 1, 2, 1], n_classes=3), "y[1] is 0.25, and n_classes is 3: labels are integers from 0, or probabilities of shape (5, K)"),
     "fraction by columns": (lambda: columns(y=[0, 0.25, 1, 2, 1], n_classes=3), "probabilities of shape (K, 5)"),
     "float32 is shown as it is": (lambda: rows(y=np.array([0.1, 0, 1, 2, 1], np.float32), n_classes=3), "y[0] is 0.1, and"),
@@ -315,7 +316,7 @@ WRONG_KIND = {
     "strings": (lambda: rows(X.astype(str)), "X[0, 0] is '0.0' (example 0, feature 0), and X has dtype <U32 where numbers are due: encode it"),
     "a column of strings": (lambda: rows(mixed), "X[3, 2] is 'red' (example 3, feature 2 'colour'), and X has dtype object"),
     "none": (lambda: columns(put(X, (3, 2), None, object).T), "X[2, 3] is None (example 3, feature 2)"),
-    "numbers as objects": (lambda: rows(X.astype(object)), "X has dtype object: give numbers, as in X.astype(float)"),
+    "numbers as objects": (lambda: rows(X.astype(object)), "X has dtype object: give numbers, as in np.asarray(X, float)"),
     "dates": (lambda: rows(np.full((5, 3), "2020-01-31", "datetime64[D]")), "X[0, 0] is 2020-01-31 (example 0, feature 0), and X has dtype datetime64[D]"),
     "durations": (lambda: rows(np.ones((5, 3), "timedelta64[s]")), "X has dtype timedelta64[s]: give numbers"),
     "a file's name": (lambda: rows("examples.csv"), "X is 'examples.csv', and X has dtype <U12"),
@@ -324,8 +325,10 @@ WRONG_KIND = {
     "names of classes": (lambda: rows(y=["cat", "dog", "cat", "dog", "cat"]), "y[0] is 'cat', and y has dtype <U3 where numbers are due: number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"),
     "weights as strings": (lambda: rows(weights=["a"] * 5), "weights[0] is 'a', and weights has dtype <U1"),
     "offset of objects": (lambda: rows(offset=[None] * 5), "offset[0] is None, and offset has dtype object"),
+    "a name of no dtype": (lambda: rows(dtype="foo"), "dtype is foo: one of bfloat16"),
+    "an object": (lambda: rows(object()), "and X has dtype object where numbers are due: give an array"),
     "half a class": (lambda: rows(n_classes=2.5), "n_classes is 2.5: an integer is due"),
-    "integers asked for": (lambda: rows(dtype=int), "dtype is int64: one of bfloat16, float16, float32, float64 is due"),
+    "integers asked for": (lambda: rows(dtype=int), "dtype is int: one of bfloat16, float16, float32, float64 is due"),
     "inside jit": (lambda: jax.jit(rows)(X), "X is traced by jit or vmap, where values cannot be checked"),
 }  # fmt: skip
 

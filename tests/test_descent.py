@@ -143,6 +143,12 @@ def test_batch_size_out_of_range(size):
         jaxlr.minibatch_descent(params, batch, optax.sgd(0.1), 2, size, jax.random.key(0))
 
 
+def test_batch_size_is_an_integer():
+    params, batch = problem(3, 12)
+    with pytest.raises(TypeError, match=r"batch_size must be a Python integer, not 7\.5"):
+        jaxlr.minibatch_descent(params, batch, optax.sgd(0.1), 3, 7.5, jax.random.key(0))  # pyright: ignore
+
+
 def test_seeds_are_lanes():
     params, batch = problem(3, 12)
 

@@ -138,18 +138,23 @@ def test_statuses():
     no_class = jaxlr.Batch(batch.X, jnp.arange(20) % 2, n_classes=3)
     nan = jaxlr.Batch(batch.X.at[1, 7].set(jnp.nan), batch.y)
     l2 = jaxlr.Penalty(0.1)
-    expected = {
-        (batch, l2, 500): Status.CONVERGED,
-        (separable, jaxlr.Penalty(), 500): Status.NO_FINITE_OPTIMUM,
-        (separable, l2, 500): Status.CONVERGED,
-        (single, l2, 500): Status.NO_FINITE_OPTIMUM,
-        (no_class, l2, 500): Status.NO_FINITE_OPTIMUM,
-        (nan, l2, 500): Status.NOT_FINITE,
-        (batch, l2, 2): Status.OUT_OF_PASSES,
-        (jaxlr.Batch(batch.X, batch.y, jnp.zeros(20)), l2, 500): Status.NOT_FINITE,
-        (batch, jaxlr.Penalty(jnp.nan), 500): Status.NOT_FINITE,
-    }
-    for (case, penalty, max_passes), status in expected.items():
+    one_sided = jaxlr.Penalty(0.1, jnp.array([1.0, -1.0]))
+    indebted = jaxlr.Batch(batch.X, batch.y, jnp.ones(20).at[3].set(-1.0))
+    expected = [
+        (batch, l2, 500, Status.CONVERGED),
+        (separable, jaxlr.Penalty(), 500, Status.NO_FINITE_OPTIMUM),
+        (separable, l2, 500, Status.CONVERGED),
+        (single, l2, 500, Status.NO_FINITE_OPTIMUM),
+        (no_class, l2, 500, Status.NO_FINITE_OPTIMUM),
+        (nan, l2, 500, Status.NOT_FINITE),
+        (batch, l2, 2, Status.OUT_OF_PASSES),
+        (jaxlr.Batch(batch.X, batch.y, jnp.zeros(20)), l2, 500, Status.NOT_FINITE),
+        (batch, jaxlr.Penalty(jnp.nan), 500, Status.NOT_FINITE),
+        (batch, jaxlr.Penalty(-0.1), 500, Status.NO_FINITE_OPTIMUM),
+        (batch, one_sided, 500, Status.NO_FINITE_OPTIMUM),
+        (indebted, l2, 500, Status.NO_FINITE_OPTIMUM),
+    ]
+    for case, penalty, max_passes, status in expected:
         solution = jaxlr.fit(case, penalty, max_passes=max_passes)
         assert int(solution.status) == status, status.message
         if not status.ok:

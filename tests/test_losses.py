@@ -139,6 +139,7 @@ def test_softmax_at_infinite_logits(dtype):
         ([-inf, -inf, 7], one[2], 0, [0, 0, 1]),
         ([inf, inf, 0], one[0], math.log(2), [0.5, 0.5, 0]),
         ([inf, -inf, 0], [0.5, 0, 0.5], inf, [1, 0, 0]),
+        ([inf, 0, 0], [1 - jnp.finfo(dtype).eps, 0, 0], 0, [1, 0, 0]),  # sums to one, rounded
     ]
     z, y, value, a = (np.array(part, dtype).T for part in map(list, zip(*cases, strict=True)))
     u = np.broadcast_to(np.array([[1.0], [-2.0], [3.0]], dtype), z.shape)

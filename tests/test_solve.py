@@ -96,3 +96,13 @@ def test_the_estimate_is_near_the_distance(x64, l2):
         early = jaxlr.fit(batch, penalty, max_passes=passes, tol=0.0)
         distance = float(early.loss - optimum.loss)
         assert distance / 2 < float(early.estimate) < 2 * distance
+
+
+def test_a_start_in_float64_polishes_a_fit_to_columns_in_float32(x64):
+    batch, penalty = raw(), jaxlr.Penalty(jnp.float32(1e-4))
+    solution = jaxlr.fit(batch, penalty)
+    assert solution.params.w.dtype == jnp.float32
+    start = jax.tree.map(lambda a: a.astype(jnp.float64), solution.params)
+    polished = jaxlr.fit(batch, penalty, init=start).raise_if_failed()
+    assert polished.params.w.dtype == polished.loss.dtype == jnp.float64
+    assert excess(polished, batch, penalty) < 1e-18 < excess(solution, batch, penalty)

@@ -77,6 +77,45 @@ def test_selection():
     assert (int(best), int(one_se)) == (0, 0)
 
 
+def test_nothing_is_chosen_where_no_penalty_has_a_score():
+    log_loss = jnp.array([[jnp.nan, 1.0], [1.0, jnp.nan]])
+    assert [int(i) for i in select(jnp.array([0.1, 1.0]), log_loss)] == [-1, -1]
+
+
+FOLDS = np.arange(40) % 4
+REFUSED = {
+    "folds from one": (FOLDS + 1, "folds are numbered 1 to 4 and 4 of them have examples: 0 to 3"),
+    "a gap": (np.where(FOLDS == 2, 3, FOLDS), "folds are numbered 0 to 3 and 3 of them"),
+    "negative": (FOLDS - 1, "folds are numbered -1 to 2"),
+    "one fold": (0 * FOLDS, "folds holds one fold of all 40 examples: give at least two"),
+    "fractions": (FOLDS / 2, "folds has dtype float32 where integers are due"),
+    "a mask": (FOLDS > 1, "folds has dtype bool where integers are due"),
+    "another m": (FOLDS[1:], "folds has shape (39,) where (40,) is due"),
+    "nobody scored": (np.ones((2, 40), int), "Split 0 has no example to score on"),
+    "nobody fitted": (np.array([FOLDS, 2 * (FOLDS > 1)]), "Split 1 has no example to fit to"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_folds_are_checked(name):
+    folds, words = REFUSED[name]
+    _, batch = problem(3, 40)
+    with jax.enable_x64(False), pytest.raises(ValueError) as caught:  # noqa: PT011
+        jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=folds)
+    assert words in str(caught.value)
+
+
+def test_penalties_are_one_a_lane():
+    _, batch = problem(3, 40)
+    listed = jaxlr.sweep(batch, jaxlr.Penalty([0.1, 0.01]))  # pyright: ignore[reportArgumentType]
+    assert listed.params.w.shape == (2, 3)
+    for l2 in (0.1, jnp.zeros(0), jnp.ones((2, 2))):
+        with pytest.raises(ValueError, match=r"penalties\.l2 has shape .* where \(P,\) is due"):
+            jaxlr.sweep(batch, jaxlr.Penalty(l2))
+    with pytest.raises(TypeError, match=r"folds is 2\.5: an integer or an array is due"):
+        jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=2.5, key=jax.random.key(0))
+
+
 def test_score_gives_soft_labels_part_credit(dtype):
     params, batch = problem(3, 20, soft=True, weights=True, dtype=dtype)
     z = np.asarray(jaxlr.logits(params, batch.X), float)

@@ -88,7 +88,7 @@ def _penalties(count: int, low: float, high: float, dtype: Any) -> np.ndarray:
     [0.25, 0.5, 1.0]
     """
     limits = np.finfo(dtype)
-    if limits.tiny <= low < high <= limits.max:
+    if limits.tiny <= float(low) < float(high) <= float(limits.max):
         l2 = np.geomspace(low, high, count).astype(dtype)
         if (np.diff(l2) > 0).all():
             return l2

@@ -1,0 +1,127 @@
+"""What the caller gave, as arrays of numbers, and words for places in it.
+
+Inside examples lie along the last axis; `Side` turns shapes and places back into what the caller
+wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+FLOATS = ("bfloat16", "float16", "float32", "float64")
+NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
+
+
+class Side(NamedTuple):
+    """Which way the caller's examples lie; features: the names of X's columns, if it has them."""
+
+    rows: bool
+    features: tuple[Any, ...] = ()
+
+    def seen(self, shape: tuple) -> tuple:
+        """A shape or an index of this room as the caller has it."""
+        return shape[::-1] if self.rows else shape
+
+    def axes(self, *names: Any) -> str:
+        """`(m, n)` for the names of axes, in this room's order."""
+        return f"({', '.join(map(str, self.seen(names)))})"
+
+    def entry(self, name: str, index: tuple[int, ...], value: Any) -> str:
+        """`X[17, 3] is nan (example 17, feature 3 'age')` for an index of this room."""
+        where = f"{name}[{', '.join(map(str, self.seen(index)))}]" if index else name
+        said = f"{where} is {value!s:.40}"
+        if name != "X" or len(index) != 2:
+            return said
+        feature, example = index
+        called = self.features[feature] if feature < len(self.features) else None
+        called = f" {called!r}" if isinstance(called, str) else ""
+        return f"{said} (example {example}, feature {feature}{called})"
+
+    def first(self, name: str, array: np.ndarray, mask: np.ndarray) -> str:
+        """The first entry that the mask marks, in words."""
+        index = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
+        return self.entry(name, index, array[index])
+
+    def check_shape(self, name: str, array: np.ndarray, due: tuple[int, ...]) -> None:
+        """Refuse another shape than the one that is due."""
+        if array.shape != due:
+            raise ValueError(
+                f"{name} has shape {self.seen(array.shape)} where {self.seen(due)} is due: a "
+                f"number for each example{' and class' * (len(due) == 2)}."
+            )
+
+    def numbers(self, name: str, given: Any) -> np.ndarray:
+        """Return what was given as an array of numbers, its examples on the last axis."""
+        if isinstance(given, Tracer):
+            raise TypeError(
+                f"{name} is traced by jit or vmap, where values cannot be checked: build the batch "
+                f"outside, or unchecked with Batch(X, y, ...) and X of shape (n, m)."
+            )
+        if hasattr(type(given), "nnz") or hasattr(type(given), "nse"):  # SciPy's, JAX's
+            dense = "toarray" if hasattr(given, "toarray") else "todense"
+            raise TypeError(f"{name} is sparse: give it dense, as {name}.{dense}().")
+        if np.ma.is_masked(given):
+            raise ValueError(
+                f"{name} is masked in {np.ma.count_masked(given)} of its {given.size} entries: "
+                f"impute them, as in {name}.filled(0), or drop such examples."
+            )
+        try:
+            array = np.asarray(given)
+        except ValueError as error:  # rows that differ in length
+            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
+        array = array.T if self.rows else array
+        if array.dtype == bool:
+            return array.astype(np.int8)
+        if array.dtype.kind == "c":
+            fix = "give real and imaginary parts as two features"
+            raise TypeError(f"{name} has dtype {array.dtype}: no complex numbers are taken; {fix}.")
+        if array.dtype.kind not in "iuf" and not is_floating(array.dtype):
+            raise TypeError(self._no_number(name, array))
+        return array
+
+    def _no_number(self, name: str, array: np.ndarray) -> str:
+        fix = NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"
+        fix = fix if array.ndim else "give an array"
+        for index, value in np.ndenumerate(array):
+            if not isinstance(value, (int, float, np.number, np.bool_)):
+                value = repr(str(value)) if isinstance(value, str) else value
+                said = self.entry(name, index, value)
+                return f"{said}, and {name} has dtype {array.dtype} where numbers are due: {fix}."
+        return f"{name} has dtype {array.dtype}: give numbers, as in np.asarray({name}, float)."
+
+    def finite(self, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the array in C order and in the dtype, all of it finite there."""
+        with np.errstate(all="ignore"):  # what overflows is said below
+            cast = np.asarray(array, dtype, order="C")
+        bad = ~np.isfinite(cast)
+        if not bad.any():
+            return cast
+        said = self.first(name, array, bad)
+        if np.isfinite(array.flat[bad.argmax()]):
+            raise ValueError(
+                f"{said}: too large for {cast.dtype}, whose largest number is "
+                f"{float(jnp.finfo(dtype).max):.3g}. Rescale it, or ask for a wider dtype."
+            )
+        where = f"in {bad.any(axis=1).sum()} of the features " if name == "X" else ""
+        values = f"{bad.sum()} values {where}are" if bad.sum() > 1 else "1 value is"
+        fix = "Impute them, or drop" if name == "X" else "Drop"
+        raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
+
+
+def column_names(X: Any) -> tuple[Any, ...]:
+    """Return the names of a table's columns, or nothing."""
+    names = getattr(X, "column_names", None)  # pyarrow's, whose `columns` are the columns
+    names = getattr(X, "columns", ()) if names is None else names
+    return tuple(names) if hasattr(names, "__iter__") else ()
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether this is, or names, one of the dtypes that a batch may have."""
+    try:
+        return np.dtype(dtype).name in FLOATS
+    except TypeError:
+        return False
