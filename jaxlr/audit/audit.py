@@ -155,7 +155,9 @@ def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[E
         if grad is None:
             found.append(row)
         elif row.verdict == Verdict.DISAGREES:
-            a.notes.append("JAX's own derivative of fun is another one.")
+            a.notes.append(
+                "The gradient that JAX derives of fun differs from the one that was handed in."
+            )
     if grad is None and order > 1:
         steps = differences.ladder(*a.ladder)
         rows, notes = checks.second_order(

@@ -154,7 +154,10 @@ def show(found: Sweep) -> None:
     console = require("rich.console", "cli").Console(highlight=False, markup=False)
     # A narrower terminal breaks the lines itself, and no number is cut short.
     console.width = max(80, console.width)
-    console.print(_table(found), "", _LEGEND, "", *_closing(found), sep="\n")
+    legend = _LEGEND
+    if (found.result.solutions.status == Status.PRECISION_REACHED).any():
+        legend += f" precision reached: no nearer can be told in {found.data.batch.X.dtype}."
+    console.print(_table(found), "", legend, "", *_closing(found), sep="\n")
 
 
 def _table(found: Sweep) -> Any:
