@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.implicit import with_derivatives
 from jaxlr.objective import NO_PENALTY
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.solve import solve
@@ -76,14 +77,16 @@ def fit(
     return _fit(batch, penalty, init, curvature, tol, max_passes)
 
 
-@jax.jit
-def _fit(batch, penalty, init, curvature, tol, max_passes) -> Solution:
+def _search(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     if curvature is not None:
         return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
     batch, Q = narrow(batch, penalty)
     init = None if init is None else into(Q, init)
     solution = _fit_as_is(batch, penalty, init, None, tol, max_passes)
     return solution._replace(params=back(Q, solution.params))
+
+
+_fit = jax.jit(with_derivatives(_search))
 
 
 def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:

@@ -1,0 +1,231 @@
+"""Derivatives of an optimum with respect to what went into it, by the implicit function theorem.
+
+At the optimum of the objective L the gradient is zero, whatever u is: the examples, their
+labels, weights and offset, or the penalty. Differentiate `g(θ(u), u) = 0`:
+
+    H dθ = −∂g/∂u du        H = ∂²L/∂θ²,  g = ∂L/∂θ
+    dL   = ∂L/∂u du         by the envelope theorem: the part through θ is g·dθ = 0
+
+The right-hand side is the derivative of the hand-derived gradient; H acts by the hand-derived
+Hessian–vector product. The system is solved by conjugate gradients, preconditioned with the
+curvature that serves the fit, taken at the optimum: of all examples where they are few, and then
+two or three products with H are enough; of a sample where they are many. How the optimum was
+found does not matter.
+
+Where H is singular the answer is the one of least norm in (w, b), dθ = −H⁺ ∂g/∂u du. The
+directions that H does not see are known beforehand: those of the unpenalised features that no
+logit changes with (collinear and constant features), and, for the softmax, what shifts all
+classes alike in an unpenalised feature or in the intercept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxlr.curvature import Factor, factorise, make_curvature, precondition
+from jaxlr.objective import hvp, value_and_grad
+from jaxlr.pilot import sample, sample_size
+from jaxlr.rules import is_fixed, jvp_of_perturbed
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status, init_params
+from jaxlr.wide import back, into, narrow
+
+_MOST = 500  # products with H in a solve
+
+
+class Inverse(NamedTuple):
+    """What is made once of an optimum, to solve any number of systems with its Hessian.
+
+    Args:
+        factor: of the inverse Hessian, nearly, in the features of the narrow batch.
+        Q: from `narrow`.
+        unseen: orthonormal columns, and zeros, `(n+1, n+1)`: directions of (w, b) of one class
+            that neither an example nor the penalty sees.
+        ridge: the penalty of each feature and of the intercept, `(n+1,)`.
+    """
+
+    factor: Factor
+    Q: Array | None
+    unseen: Array
+    ridge: Array
+
+
+def make_inverse(params: Params, batch: Batch, penalty: Penalty) -> Inverse:
+    """Return what `solve_hessian` needs of an optimum.
+
+    Args:
+        params: the optimum.
+        batch, penalty: the objective.
+    """
+    batch, Q = narrow(batch, penalty)
+    params = into(Q, params)
+    n, dtype = batch.n_features, params.w.dtype
+    factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
+    ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
+    free = (ridge[:-1] == 0).any()
+
+    # Loops of one turn or none: under vmap they run only if a lane needs them. Without a
+    # penalty a sample may miss what the examples see.
+    curvature = make_curvature(params, sample(batch))
+    if sample_size(batch) < batch.m_examples:
+
+        def of_all(carry):
+            return False, make_curvature(params, batch, carry[1].centre)
+
+        _, curvature = lax.while_loop(lambda carry: carry[0], of_all, (free, curvature))
+
+    def find(carry):
+        return jnp.array(False), _unseen(batch, ridge == 0, curvature.centre)
+
+    zeros = jnp.zeros((n + 1, n + 1), dtype)
+    _, unseen = lax.while_loop(lambda carry: carry[0], find, (free, zeros))
+    return Inverse(factorise(curvature, penalty), Q, unseen, ridge)
+
+
+def _unseen(batch: Batch, free: Array, centre: Array) -> Array:
+    """Return a basis of the directions of (w, b), zero where not free, that change no logit."""
+    zero = init_params(batch.n_features, dtype=centre.dtype)
+    batch = dataclasses.replace(batch, n_classes=2, offset=None)
+    gram = make_curvature(zero, batch, centre).H[0]  # a quarter of it, about the centre
+    diagonal, eps = jnp.diagonal(gram), jnp.finfo(gram.dtype).eps
+    alive = diagonal > (eps * jnp.append(jnp.abs(centre), 0)) ** 2
+    scale = jnp.where(alive & free, jnp.sqrt(jnp.where(alive, diagonal, 1)), 1)
+    both = (alive & free)[:, None] & (alive & free)[None]
+    correlation = jnp.where(both, gram / (scale[:, None] * scale[None]), 0)
+    correlation = correlation + jnp.diag(jnp.where(free, 0, 1).astype(gram.dtype))
+    values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
+    none = values <= 8 * eps * (len(values) ** 0.5 + values[-1])
+    vectors = vectors / scale[:, None] * none[None]
+    w, b = vectors[:-1], vectors[-1] - centre @ vectors[:-1]
+    # Eigenvalues ascend: the directions are the first columns, and Q's first span the same.
+    return jnp.linalg.qr(jnp.concatenate([w, b[None]]))[0] * none[None]
+
+
+def _project(inverse: Inverse, x: Params) -> Params:
+    """Return the part of x, of the narrow batch, that H sees: an orthogonal projection."""
+    V = jnp.concatenate([x.w, x.b[None]])  # (n+1,) or (n+1, K)
+    common = V.mean(axis=1, keepdims=True) if V.ndim == 2 else jnp.zeros_like(V)
+    V = V - common
+    V = V - inverse.unseen @ (inverse.unseen.T @ V)
+    if x.w.ndim == 2:
+        V = V + jnp.where(inverse.ridge[:, None] == 0, 0, common)
+    return Params(V[:-1], V[-1])
+
+
+def _approximate(inverse: Inverse, r: Params) -> Params:
+    """Return P·r with P near H⁺: symmetric, and zero where H is."""
+    narrow_r = into(inverse.Q, r)
+    x = _project(inverse, precondition(inverse.factor, _project(inverse, narrow_r)))
+    x = back(inverse.Q, x)
+    if inverse.Q is None:
+        return x
+    # Beyond the span of the examples H is the penalty alone.
+    rest, l2 = r.w - back(inverse.Q, narrow_r).w, inverse.ridge[0]
+    return x._replace(w=x.w + jnp.where(l2 == 0, 0, rest / jnp.where(l2 == 0, 1, l2)))
+
+
+def _inner(a: Params, b: Params) -> Array:
+    return (a.w * b.w).sum() + (a.b * b.b).sum()
+
+
+def _add(a: Params, t: Array, b: Params) -> Params:
+    return jax.tree.map(lambda a, b: a + t * b, a, b)
+
+
+def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Params:
+    """Return H⁺r; NaN where the residual, in the norm of P, stays above √eps of what it was.
+
+    All directions are in the range of P, which is that of H.
+    """
+    eps = jnp.finfo(r.w.dtype).eps
+    z = _approximate(inverse, r)
+    first = _inner(r, z)
+
+    def more(state):
+        *_, rz, k = state
+        return (rz > (4 * eps) ** 2 * first) & (k < _MOST)  # false for NaN
+
+    def step(state):
+        x, r, p, rz, k = state
+        Hp = product(p)
+        pHp = _inner(p, Hp)
+        t = jnp.where(pHp > 0, rz / jnp.where(pHp > 0, pHp, 1), 0)
+        x, r = _add(x, t, p), _add(r, -t, Hp)
+        z = _approximate(inverse, r)
+        new = _inner(r, z)
+        # Without curvature left, rounding has the word.
+        return x, r, _add(z, new / rz, p), jnp.where(pHp > 0, new, rz), jnp.where(pHp > 0, k + 1, _MOST)
+
+    zero = jax.tree.map(jnp.zeros_like, r)
+    x, *_, rz, _ = lax.while_loop(more, step, (zero, r, z, first, 0))
+    solved = jnp.where(rz <= eps * first, 1, jnp.nan).astype(first.dtype)
+    return jax.tree.map(lambda a: a * solved, x)
+
+
+def solve_hessian(
+    inverse: Inverse, params: Params, r: Params, batch: Batch, penalty: Penalty
+) -> Params:
+    """Return `H⁺r`, with H the Hessian of the objective: the x of least norm with `Hx = r`.
+
+    Linear in r: forward and reverse mode.
+
+    Args:
+        inverse: from `make_inverse`.
+        params, batch, penalty: the optimum and its objective.
+        r: of the shapes of params.
+    """
+
+    def product(v):
+        return hvp(params, v, batch, penalty)
+
+    def solve(_, r):
+        return _conjugate_gradients(product, inverse, r)
+
+    return lax.custom_linear_solve(product, r, solve, symmetric=True)
+
+
+def with_derivatives(search: Callable[..., Solution]) -> Callable[..., Solution]:
+    """Return `search(batch, penalty, *rest)`, a function to the optimum, with its derivatives.
+
+    Args:
+        search: returns a `Solution`. It is never differentiated itself, and what is in rest
+            does not move the optimum.
+    """
+    optimum = jax.custom_jvp(search)
+
+    def rule(primals: tuple, tangents: tuple) -> tuple[Solution, Solution]:
+        solution = optimum(*primals)
+        still = jax.tree.map(_no_change, solution)
+        moving, dots = primals[:2], tangents[:2]
+        if is_fixed(dots):
+            return solution, still
+        batch, penalty = moving
+        params, status = solution.params, solution.status
+        # NaN in the tangents, and in the cotangents, of a lane that is not at an optimum.
+        trust = jnp.where(status <= Status.PRECISION_REACHED, 1, jnp.nan)
+
+        def trusted(tree: Any) -> Any:
+            return jax.tree.map(lambda a: a * trust.astype(a.dtype), tree)
+
+        _, (d_loss, d_grad) = jvp_of_perturbed(
+            lambda *u: value_and_grad(params, *u), moving, dots
+        )
+        inverse = make_inverse(*lax.stop_gradient((params, batch, penalty)))
+        r = trusted(jax.tree.map(jnp.negative, d_grad))
+        d_params = trusted(solve_hessian(inverse, params, r, batch, penalty))
+        return solution, still._replace(params=d_params, loss=trusted(d_loss))
+
+    optimum.defjvp(rule, symbolic_zeros=True)
+    return optimum
+
+
+def _no_change(a: Array) -> Array:
+    if jnp.issubdtype(a.dtype, jnp.floating):
+        return jnp.zeros_like(a)
+    return np.zeros(a.shape, jax.dtypes.float0)
