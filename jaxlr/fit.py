@@ -48,6 +48,13 @@ def fit(
     Minimises `Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²`. Works under `jax.jit` and `jax.vmap`: over
     penalties, labels, weights, or anything else.
 
+    `params` and `loss` are differentiable with respect to X, y, weights, offset, l2 and
+    factors, in forward and reverse mode and more than once, by the implicit function theorem
+    (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
+    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`: a smaller `tol` makes
+    it smaller. Where parameters are not determined (no penalty, collinear features) it is the
+    one of least norm. It is NaN for a fit whose status is not ok.
+
     Args:
         batch: the examples.
         penalty: `Penalty(l2, factors)`.

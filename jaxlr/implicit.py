@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Factor, factorise, make_curvature, precondition
 from jaxlr.objective import hvp, value_and_grad
@@ -159,8 +159,15 @@ def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Para
         x, r = _add(x, t, p), _add(r, -t, Hp)
         z = _approximate(inverse, r)
         new = _inner(r, z)
+        p = _add(z, new / rz, p)
         # Without curvature left, rounding has the word.
-        return x, r, _add(z, new / rz, p), jnp.where(pHp > 0, new, rz), jnp.where(pHp > 0, k + 1, _MOST)
+        return (
+            x,
+            r,
+            _add(z, new / rz, p),
+            jnp.where(pHp > 0, new, rz),
+            jnp.where(pHp > 0, k + 1, _MOST),
+        )
 
     zero = jax.tree.map(jnp.zeros_like, r)
     x, *_, rz, _ = lax.while_loop(more, step, (zero, r, z, first, 0))
@@ -180,14 +187,19 @@ def solve_hessian(
         params, batch, penalty: the optimum and its objective.
         r: of the shapes of params.
     """
+    # As one vector, all of it linear in what moves: to transpose the solve JAX asks for that.
+    r_flat, unravel = ravel_pytree(r)
 
     def product(v):
         return hvp(params, v, batch, penalty)
 
-    def solve(_, r):
-        return _conjugate_gradients(product, inverse, r)
+    def product_flat(v):
+        return ravel_pytree(product(unravel(v)))[0]
 
-    return lax.custom_linear_solve(product, r, solve, symmetric=True)
+    def solve(_, r):
+        return ravel_pytree(_conjugate_gradients(product, inverse, unravel(r)))[0]
+
+    return unravel(lax.custom_linear_solve(product_flat, r_flat, solve, symmetric=True))
 
 
 def with_derivatives(search: Callable[..., Solution]) -> Callable[..., Solution]:
@@ -197,35 +209,44 @@ def with_derivatives(search: Callable[..., Solution]) -> Callable[..., Solution]
         search: returns a `Solution`. It is never differentiated itself, and what is in rest
             does not move the optimum.
     """
-    optimum = jax.custom_jvp(search)
 
-    def rule(primals: tuple, tangents: tuple) -> tuple[Solution, Solution]:
-        solution = optimum(*primals)
-        still = jax.tree.map(_no_change, solution)
-        moving, dots = primals[:2], tangents[:2]
-        if is_fixed(dots):
-            return solution, still
-        batch, penalty = moving
-        params, status = solution.params, solution.status
-        # NaN in the tangents, and in the cotangents, of a lane that is not at an optimum.
-        trust = jnp.where(status <= Status.PRECISION_REACHED, 1, jnp.nan)
+    def derived(batch: Batch, penalty: Penalty, *rest: Any) -> Solution:
+        solution = search(*lax.stop_gradient((batch, penalty, *rest)))
+        found = solution.params, solution.loss
+        params, loss = _optimum(found, solution.status, batch, penalty)
+        return solution._replace(params=params, loss=loss)
 
-        def trusted(tree: Any) -> Any:
-            return jax.tree.map(lambda a: a * trust.astype(a.dtype), tree)
-
-        _, (d_loss, d_grad) = jvp_of_perturbed(
-            lambda *u: value_and_grad(params, *u), moving, dots
-        )
-        inverse = make_inverse(*lax.stop_gradient((params, batch, penalty)))
-        r = trusted(jax.tree.map(jnp.negative, d_grad))
-        d_params = trusted(solve_hessian(inverse, params, r, batch, penalty))
-        return solution, still._replace(params=d_params, loss=trusted(d_loss))
-
-    optimum.defjvp(rule, symbolic_zeros=True)
-    return optimum
+    return derived
 
 
-def _no_change(a: Array) -> Array:
-    if jnp.issubdtype(a.dtype, jnp.floating):
-        return jnp.zeros_like(a)
-    return np.zeros(a.shape, jax.dtypes.float0)
+@jax.custom_jvp
+def _optimum(
+    found: tuple[Params, Array], status: Array, batch: Batch, penalty: Penalty
+) -> tuple[Params, Array]:
+    """Return what was found, params and loss, as a function of the objective."""
+    return found
+
+
+def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
+    _, status, *objective = primals
+    dots = tuple(tangents[2:])
+    params, loss = _optimum(*primals)
+    if is_fixed(dots):
+        return (params, loss), jax.tree.map(jnp.zeros_like, (params, loss))
+    # NaN in the tangents, and in the cotangents, of a lane that is not at an optimum.
+    trust = jnp.where(status <= Status.PRECISION_REACHED, 1, jnp.nan)
+
+    def trusted(tree: Any) -> Any:
+        return jax.tree.map(lambda a: a * trust.astype(a.dtype), tree)
+
+    def value_and_slope(*objective):
+        return value_and_grad(params, *objective)
+
+    _, (d_loss, d_grad) = jvp_of_perturbed(value_and_slope, tuple(objective), dots)
+    inverse = make_inverse(*lax.stop_gradient((params, *objective)))
+    r = trusted(jax.tree.map(jnp.negative, d_grad))
+    d_params = trusted(solve_hessian(inverse, params, r, *objective))
+    return (params, loss), (d_params, trusted(d_loss))
+
+
+_optimum.defjvp(_optimum_jvp, symbolic_zeros=True)

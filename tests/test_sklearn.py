@@ -234,7 +234,7 @@ def test_a_split_may_hold_any_rows():
     drawn, mask = rng.integers(0, 150, 150), np.arange(150) % 3 > 0
     two = np.flatnonzero(SPECIES > 0)
     splits = [(drawn, np.arange(20)), (mask, ~mask), (two, np.arange(75)), ([0, 60, 140, 0], [1])]
-    with pytest.warns(ConvergenceWarning, match="1 of 5 fits .* or a class has no examples"):
+    with pytest.warns(ConvergenceWarning, match="1 of 5 fits .* a class has no examples"):
         model = LogisticRegressionCV(Cs=[0.5], cv=iter(splits)).fit(IRIS, SPECIES, WEIGHTS)
     for path, score, (train, test) in zip(model.coefs_paths_, model.scores_, splits, strict=True):
         if train is two:
