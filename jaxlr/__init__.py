@@ -5,6 +5,7 @@ from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.descent import Descent, gradient_descent, minibatch_descent
 from jaxlr.fit import fit
+from jaxlr.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
 from jaxlr.refits import bootstrap, permute
@@ -31,6 +32,7 @@ __all__ = [
     "Descent",
     "FitError",
     "FoldWeights",
+    "LeaveOneOut",
     "Params",
     "Penalty",
     "Scores",
@@ -47,7 +49,10 @@ __all__ = [
     "group_folds",
     "hessian",
     "hvp",
+    "influence",
     "init_params",
+    "leave_one_out",
+    "leave_one_out_params",
     "logits",
     "loss",
     "make_curvature",

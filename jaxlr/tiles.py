@@ -94,6 +94,32 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
     return jax.tree.map(jnp.add, *total)
 
 
+def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:
+    """Return `fun(tile)`, whose leaves have the tile's examples on the last axis, for all of them.
+
+    Args:
+        fun, batch, values: as for `sum_over_tiles`.
+
+    >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
+    >>> map_tiles(lambda tile: tile.X.sum(axis=0), batch).shape
+    (40001,)
+    """
+    m, itemsize = batch.m_examples, jnp.result_type(batch.X, jnp.float32).itemsize
+    size = tile_size(values or batch.n_features + batch.n_classes, itemsize)
+    if m <= size:
+        return fun(batch.select(lambda a: a))
+
+    def tile(start, length):
+        return batch.select(lambda a: lax.dynamic_slice_in_dim(a, start, length, axis=-1))
+
+    tiles = lax.map(lambda i: fun(tile(i * size, size)), jnp.arange(m // size))
+    parts = jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1), tiles)
+    if not m % size:
+        return parts
+    rest = fun(tile(m - m % size, m % size))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), parts, rest)
+
+
 # --- What a function of a tile begins with ------------------------------------------------------
 
 
