@@ -75,7 +75,7 @@ def make_inverse(
     if factor is None or sample_size(batch) == batch.m_examples:
         curvature = make_curvature(params, sample(batch))
         factor = factorise(curvature, penalty)
-    factor = jax.tree.map(lambda a: a.astype(dtype), factor)
+    factor = Factor(*(a.astype(dtype) for a in factor))
 
     # Of an unpenalised feature a sample may not see what the examples do, and the examples may
     # see nothing. A loop of one turn or none: under vmap it runs only if a lane needs it. What
@@ -228,7 +228,7 @@ def _optimum(
 
 
 def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
-    _, (status, factor), *objective = primals
+    _, (status, factor), batch, penalty = primals
     dots = tuple(tangents[2:])
     params, loss = _optimum(*primals)
     if is_fixed(dots):
@@ -239,13 +239,14 @@ def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
     def trusted(tree: Any) -> Any:
         return jax.tree.map(lambda a: a * trust.astype(a.dtype), tree)
 
-    def value_and_slope(*objective):
-        return value_and_grad(params, *objective)
+    def value_and_slope(batch, penalty):
+        return value_and_grad(params, batch, penalty)
 
-    _, (d_loss, d_grad) = jvp_of_perturbed(value_and_slope, tuple(objective), dots)
-    inverse = make_inverse(*lax.stop_gradient((params, *objective, factor)))
+    _, (d_loss, d_grad) = jvp_of_perturbed(value_and_slope, (batch, penalty), dots)
+    params_, batch_, penalty_, factor_ = lax.stop_gradient((params, batch, penalty, factor))
+    inverse = make_inverse(params_, batch_, penalty_, factor_)
     r = trusted(jax.tree.map(jnp.negative, d_grad))
-    d_params = trusted(solve_hessian(inverse, params, r, *objective))
+    d_params = trusted(solve_hessian(inverse, params, r, batch, penalty))
     return (params, loss), (d_params, trusted(d_loss))
 
 
