@@ -73,16 +73,18 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     params, dtype = working(params, batch)
     n, K = batch.n_features, batch.n_classes
 
+    origin = batch.X[:, :1].astype(dtype)  # about it a constant feature is 0, and its mean exact
+
     def moments(tile):
         tile = cast(tile, dtype)
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
-        return feature_sums(tile.X, ones), total_weight(tile, dtype)
+        return feature_sums(tile.X - origin, ones), total_weight(tile, dtype)
 
     if centre is None and not batch.intercept:
         centre = jnp.zeros(n, dtype)  # x̃ᵢ = (xᵢ, 0): what has no curvature is left where it is
     if centre is None:
         first, total = sum_over_tiles(moments, batch)
-        centre = first / total
+        centre = origin[:, 0] + first / total
     centre = jnp.asarray(centre, dtype)
     B, r = blocks(n, K)
     columns = r // (n + 1)  # of parameters in a block: 1, or K where it is the only one
@@ -145,7 +147,7 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
     eps = jnp.finfo(dtype).eps
     # A constant feature, about its mean, is rounding: the intercept has it already.
-    constant = jnp.repeat(eps * jnp.append(jnp.abs(centre), 0), columns) ** 2
+    constant = jnp.repeat(4 * eps * jnp.append(jnp.abs(centre), 0), columns) ** 2
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:

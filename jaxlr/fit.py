@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
-from jaxlr.curvature import Curvature, make_curvature
+from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
 from jaxlr.objective import NO_PENALTY
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
@@ -84,19 +84,19 @@ def fit(
     return _fit(batch, penalty, init, curvature, tol, max_passes)
 
 
-def _search(batch, penalty, init, curvature, tol, max_passes) -> Solution:
+def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
     if curvature is not None:
         return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
     batch, Q = narrow(batch, penalty)
     init = None if init is None else into(Q, init)
-    solution = _fit_as_is(batch, penalty, init, None, tol, max_passes)
-    return solution._replace(params=back(Q, solution.params))
+    solution, factor = _fit_as_is(batch, penalty, init, None, tol, max_passes)
+    return solution._replace(params=back(Q, solution.params)), factor
 
 
 _fit = jax.jit(with_derivatives(_search))
 
 
-def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
+def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
     null = null_model(batch)
     if curvature is None and sample_size(batch) < batch.m_examples:
         pilot = make_pilot(batch, penalty)
@@ -110,7 +110,7 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
     suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
     finite = end.status != Status.NOT_FINITE
     status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)
-    return Solution(
+    solution = Solution(
         end.params,
         end.value,
         jnp.linalg.norm(ravel_pytree(end.grad)[0]),
@@ -119,3 +119,4 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> Solution:
         status.astype(jnp.int32),
         jnp.where(finite, end.decrement, jnp.inf),
     )
+    return solution, end.factor

@@ -20,7 +20,6 @@ classes alike in an unpenalised feature or in the intercept.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,11 +28,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jaxlr.curvature import Factor, factorise, make_curvature, precondition
+from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
 from jaxlr.objective import hvp, value_and_grad
 from jaxlr.pilot import sample, sample_size
 from jaxlr.rules import is_fixed, jvp_of_perturbed
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status, init_params
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status
 from jaxlr.wide import back, into, narrow
 
 _MOST = 500  # products with H in a solve
@@ -56,51 +55,57 @@ class Inverse(NamedTuple):
     ridge: Array
 
 
-def make_inverse(params: Params, batch: Batch, penalty: Penalty) -> Inverse:
+def make_inverse(
+    params: Params, batch: Batch, penalty: Penalty, factor: Factor | None = None
+) -> Inverse:
     """Return what `solve_hessian` needs of an optimum.
 
     Args:
         params: the optimum.
         batch, penalty: the objective.
+        factor: of the inverse Hessian near the optimum, if one is known. Where the examples are
+            few that at the optimum is made all the same: it is as cheap as exact.
     """
     batch, Q = narrow(batch, penalty)
     params = into(Q, params)
     n, dtype = batch.n_features, params.w.dtype
     factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
-    free = (ridge[:-1] == 0).any()
+    unseen = jnp.zeros((n + 1, n + 1), dtype)
+    if factor is None or sample_size(batch) == batch.m_examples:
+        curvature = make_curvature(params, sample(batch))
+        factor = factorise(curvature, penalty)
+    factor = Factor(*(a.astype(dtype) for a in factor))
 
-    # Loops of one turn or none: under vmap they run only if a lane needs them. Without a
-    # penalty a sample may miss what the examples see.
-    curvature = make_curvature(params, sample(batch))
-    if sample_size(batch) < batch.m_examples:
+    # Of an unpenalised feature a sample may not see what the examples do, and the examples may
+    # see nothing. A loop of one turn or none: under vmap it runs only if a lane needs it. What
+    # does not depend on its state a compiler would move out of it, to be made always.
+    def look(state):
+        todo, factor, _ = state
+        place = jax.tree.map(lambda a: jnp.where(todo, a, 0), params)
+        curvature = make_curvature(place, batch, factor.centre)
+        return ~todo, factorise(curvature, penalty), _unseen(curvature, ridge == 0)
 
-        def of_all(carry):
-            return False, make_curvature(params, batch, carry[1].centre)
-
-        _, curvature = lax.while_loop(lambda carry: carry[0], of_all, (free, curvature))
-
-    def find(carry):
-        return jnp.array(False), _unseen(batch, ridge == 0, curvature.centre)
-
-    zeros = jnp.zeros((n + 1, n + 1), dtype)
-    _, unseen = lax.while_loop(lambda carry: carry[0], find, (free, zeros))
-    return Inverse(factorise(curvature, penalty), Q, unseen, ridge)
+    first = (ridge[:-1] == 0).any(), factor, unseen
+    _, factor, unseen = lax.while_loop(lambda state: state[0], look, first)
+    return Inverse(factor, Q, unseen, ridge)
 
 
-def _unseen(batch: Batch, free: Array, centre: Array) -> Array:
+def _unseen(curvature: Curvature, free: Array) -> Array:
     """Return a basis of the directions of (w, b), zero where not free, that change no logit."""
-    zero = init_params(batch.n_features, dtype=centre.dtype)
-    batch = dataclasses.replace(batch, n_classes=2, offset=None)
-    gram = make_curvature(zero, batch, centre).H[0]  # a quarter of it, about the centre
-    diagonal, eps = jnp.diagonal(gram), jnp.finfo(gram.dtype).eps
-    alive = diagonal > (eps * jnp.append(jnp.abs(centre), 0)) ** 2
+    H, centre = curvature
+    rows, eps = len(centre) + 1, jnp.finfo(H.dtype).eps
+    # Two features are collinear for all classes alike: sum over the classes.
+    columns = H.shape[-1] // rows
+    H = jnp.trace(H.reshape(-1, rows, columns, rows, columns), axis1=2, axis2=4).sum(axis=0)
+    diagonal = jnp.diagonal(H)
+    alive = diagonal > (4 * eps * jnp.append(jnp.abs(centre), 0)) ** 2
     scale = jnp.where(alive & free, jnp.sqrt(jnp.where(alive, diagonal, 1)), 1)
     both = (alive & free)[:, None] & (alive & free)[None]
-    correlation = jnp.where(both, gram / (scale[:, None] * scale[None]), 0)
-    correlation = correlation + jnp.diag(jnp.where(free, 0, 1).astype(gram.dtype))
+    correlation = jnp.where(both, H / (scale[:, None] * scale[None]), 0)
+    correlation = correlation + jnp.diag(jnp.where(free, 0, 1).astype(H.dtype))
     values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
-    none = values <= 8 * eps * (len(values) ** 0.5 + values[-1])
+    none = values <= 8 * eps * (rows**0.5 + values[-1])
     vectors = vectors / scale[:, None] * none[None]
     w, b = vectors[:-1], vectors[-1] - centre @ vectors[:-1]
     # Eigenvalues ascend: the directions are the first columns, and Q's first span the same.
@@ -149,25 +154,18 @@ def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Para
 
     def more(state):
         *_, rz, k = state
-        return (rz > (4 * eps) ** 2 * first) & (k < _MOST)  # false for NaN
+        return (rz > eps**1.5 * first) & (k < _MOST)  # false for NaN
 
     def step(state):
         x, r, p, rz, k = state
         Hp = product(p)
         pHp = _inner(p, Hp)
-        t = jnp.where(pHp > 0, rz / jnp.where(pHp > 0, pHp, 1), 0)
+        curved = pHp > 0  # else rounding has the word: stop
+        t = jnp.where(curved, rz / jnp.where(curved, pHp, 1), 0)
         x, r = _add(x, t, p), _add(r, -t, Hp)
         z = _approximate(inverse, r)
         new = _inner(r, z)
-        p = _add(z, new / rz, p)
-        # Without curvature left, rounding has the word.
-        return (
-            x,
-            r,
-            _add(z, new / rz, p),
-            jnp.where(pHp > 0, new, rz),
-            jnp.where(pHp > 0, k + 1, _MOST),
-        )
+        return x, r, _add(z, new / rz, p), new, jnp.where(curved, k + 1, _MOST)
 
     zero = jax.tree.map(jnp.zeros_like, r)
     x, *_, rz, _ = lax.while_loop(more, step, (zero, r, z, first, 0))
@@ -202,18 +200,20 @@ def solve_hessian(
     return unravel(lax.custom_linear_solve(product_flat, r_flat, solve, symmetric=True))
 
 
-def with_derivatives(search: Callable[..., Solution]) -> Callable[..., Solution]:
+def with_derivatives(
+    search: Callable[..., tuple[Solution, Factor]],
+) -> Callable[..., Solution]:
     """Return `search(batch, penalty, *rest)`, a function to the optimum, with its derivatives.
 
     Args:
-        search: returns a `Solution`. It is never differentiated itself, and what is in rest
-            does not move the optimum.
+        search: returns a `Solution`, and the factor that `make_inverse` takes. It is never
+            differentiated itself, and what is in rest does not move the optimum.
     """
 
     def derived(batch: Batch, penalty: Penalty, *rest: Any) -> Solution:
-        solution = search(*lax.stop_gradient((batch, penalty, *rest)))
+        solution, factor = search(*lax.stop_gradient((batch, penalty, *rest)))
         found = solution.params, solution.loss
-        params, loss = _optimum(found, solution.status, batch, penalty)
+        params, loss = _optimum(found, (solution.status, factor), batch, penalty)
         return solution._replace(params=params, loss=loss)
 
     return derived
@@ -221,14 +221,14 @@ def with_derivatives(search: Callable[..., Solution]) -> Callable[..., Solution]
 
 @jax.custom_jvp
 def _optimum(
-    found: tuple[Params, Array], status: Array, batch: Batch, penalty: Penalty
+    found: tuple[Params, Array], known: tuple[Array, Factor], batch: Batch, penalty: Penalty
 ) -> tuple[Params, Array]:
     """Return what was found, params and loss, as a function of the objective."""
     return found
 
 
 def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
-    _, status, *objective = primals
+    _, (status, factor), batch, penalty = primals
     dots = tuple(tangents[2:])
     params, loss = _optimum(*primals)
     if is_fixed(dots):
@@ -239,13 +239,14 @@ def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
     def trusted(tree: Any) -> Any:
         return jax.tree.map(lambda a: a * trust.astype(a.dtype), tree)
 
-    def value_and_slope(*objective):
-        return value_and_grad(params, *objective)
+    def value_and_slope(batch, penalty):
+        return value_and_grad(params, batch, penalty)
 
-    _, (d_loss, d_grad) = jvp_of_perturbed(value_and_slope, tuple(objective), dots)
-    inverse = make_inverse(*lax.stop_gradient((params, *objective)))
+    _, (d_loss, d_grad) = jvp_of_perturbed(value_and_slope, (batch, penalty), dots)
+    params_, batch_, penalty_, factor_ = lax.stop_gradient((params, batch, penalty, factor))
+    inverse = make_inverse(params_, batch_, penalty_, factor_)
     r = trusted(jax.tree.map(jnp.negative, d_grad))
-    d_params = trusted(solve_hessian(inverse, params, r, *objective))
+    d_params = trusted(solve_hessian(inverse, params, r, batch, penalty))
     return (params, loss), (d_params, trusted(d_loss))
 
 

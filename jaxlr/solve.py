@@ -26,6 +26,7 @@ class End(NamedTuple):
         num_passes: over X; making the curvature anew counts as one.
         status: a `Status`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`.
+        factor: of P, the last.
     """
 
     params: Params
@@ -34,6 +35,7 @@ class End(NamedTuple):
     num_passes: Array
     status: Array
     decrement: Array
+    factor: Factor
 
 
 class _State(NamedTuple):
@@ -125,11 +127,12 @@ def solve(
     L = factorise(curvature, penalty).L
     one, infinite = jnp.ones((), x.dtype), jnp.array(jnp.inf, x.dtype)
     first = _State(minimize.start(x), L, one, infinite, jnp.array(False))
-    search = lax.while_loop(unfinished, stage, first).search
+    last = lax.while_loop(unfinished, stage, first)
+    search, factor = last.search, Factor(last.L, centre)
     out = search.status == minimize.RUNNING
     status = jnp.where(out, Status.OUT_OF_PASSES, search.status).astype(jnp.int32)
     params, grad = unravel(search.x), unravel(search.grad)
-    return End(params, search.value, grad, search.num_passes, status, search.decrement)
+    return End(params, search.value, grad, search.num_passes, status, search.decrement, factor)
 
 
 def _price(batch: Batch, curvature: Curvature) -> float:

@@ -131,6 +131,18 @@ def test_columns_of_wild_scales_constant_and_repeated(x64_on):
     np.testing.assert_allclose(solution.loss, optimum, rtol=1e-10 if x64_on else 1e-5)
 
 
+@pytest.mark.parametrize("m", [1_000, 40_000])
+def test_a_constant_column_is_nothing_beside_the_intercept(dtype, m):
+    """Though its mean is not a number of the dtype, and a plain sum of it is not m times it."""
+    _, batch = problem(2, m, weights=True, dtype=dtype)
+    for weights in (batch.weights, None):
+        alone = jaxlr.Batch(batch.X, batch.y, weights)
+        X = jnp.concatenate([batch.X, jnp.full((1, m), 7.3, dtype)])
+        solution = jaxlr.fit(jaxlr.Batch(X, batch.y, weights)).raise_if_failed()
+        assert_close(solution.loss, jaxlr.fit(alone).loss, dtype)
+        assert solution.gradient_norm < 1e-4
+
+
 def test_statuses():
     _, batch = problem(2, 20)
     separable = jaxlr.Batch(batch.X, (batch.X[0] > 0).astype(float))

@@ -224,6 +224,35 @@ def test_other_batches(case):
     np.testing.assert_allclose(dot.b * 0.1, expected.b, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_no_penalty_and_columns_of_wild_scales_of_which_a_sample_misses_one(n_classes):
+    """What is returned solves the system, of autodiff of the plain loss, and is of least norm."""
+    _, batch = problem(4, 40_000, n_classes, weights=True, soft=True)
+    X = np.array(batch.X) * np.array([[1e-5], [1.0], [1e7], [1.0]])
+    X[3] = np.where(np.arange(40_000) % 5_000 == 7, X[3], 0)
+    X = jnp.asarray(np.vstack([X, 2e5 * X[:1] + 1, np.full((1, 40_000), 7.3)]))
+    unseen = [jnp.array([2e5, 0, 0, 0, -1, 0, 1.0]), jnp.array([0, 0, 0, 0, 0, 1, -7.3])]
+    batch = dataclasses.replace(batch, X=X, y=0.2 / n_classes + 0.8 * batch.y)
+    dc = jnp.asarray(np.random.default_rng(1).normal(size=40_000))
+
+    def solution(c):
+        return jaxlr.fit(dataclasses.replace(batch, weights=c))
+
+    def slope(params, c):
+        return jax.grad(plain_loss)(params, dataclasses.replace(batch, weights=c))
+
+    found, dot = quick(lambda c: jax.jvp(solution, (c,), (dc,)))(batch.weights)
+    assert Status(int(found.status)).ok
+    mixed = jax.jvp(lambda c: slope(found.params, c), (batch.weights,), (dc,))[1]
+    product = jax.jvp(lambda p: slope(p, batch.weights), (found.params,), (dot.params,))[1]
+    for a, b in zip(product, mixed, strict=True):
+        np.testing.assert_allclose(a, -b, rtol=1e-9)
+    both = jnp.concatenate([dot.params.w, dot.params.b[None]])
+    for direction in unseen:
+        part = direction @ both / jnp.linalg.norm(direction) / jnp.linalg.norm(both)
+        np.testing.assert_allclose(part, 0, atol=1e-7)
+
+
 def test_what_does_not_move_the_optimum_has_no_derivative():
     params, batch = problem(3, 20)
 
