@@ -143,11 +143,8 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     H, centre = curvature
     dtype, rows, r = H.dtype, len(centre) + 1, H.shape[-1]
     columns = r // rows
-    factors = jnp.ones_like(centre) if penalty.factors is None else penalty.factors
-    ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
+    ridge, constant = _ridge(curvature, penalty), _rounding(curvature)
     eps = jnp.finfo(dtype).eps
-    # A constant feature, about its mean, is rounding: the intercept has it already.
-    constant = jnp.repeat(4 * eps * jnp.append(jnp.abs(centre), 0), columns) ** 2
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:
@@ -178,6 +175,40 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
         return linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
 
     return Factor(jax.vmap(invert)(H), centre)
+
+
+def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
+    """Whether there is a feature, not penalised, that does not vary in a curvature, `()`.
+
+    P is zero there, so that a search would leave it where it is.
+
+    >>> rare = Curvature(jnp.array([[[0.0, 0.0], [0.0, 0.25]]]), jnp.array([0.0]))
+    >>> bool(is_blind(rare, Penalty())), bool(is_blind(rare, Penalty(l2=1.0)))
+    (True, False)
+    """
+    rows = len(curvature.centre) + 1
+    columns = curvature.H.shape[-1] // rows
+    dead = jnp.diagonal(curvature.H, axis1=1, axis2=2) <= _rounding(curvature)[None]
+    free = jnp.repeat(_ridge(curvature, penalty)[:-1] == 0, columns)
+    return (dead[:, : len(free)] & free[None]).any()
+
+
+def _ridge(curvature: Curvature, penalty: Penalty) -> Array:
+    """Return the penalty of each feature and of the intercept, `(n+1,)`."""
+    centre = curvature.centre
+    factors = jnp.ones_like(centre) if penalty.factors is None else penalty.factors
+    return jnp.asarray(penalty.l2, centre.dtype) * jnp.append(jnp.asarray(factors, centre.dtype), 0)
+
+
+def _rounding(curvature: Curvature) -> Array:
+    """Return what the diagonal of a block may be for a constant feature, `(r,)`.
+
+    About its mean such a feature is rounding: the intercept has it already.
+    """
+    H, centre = curvature
+    columns = H.shape[-1] // (len(centre) + 1)
+    eps = jnp.finfo(H.dtype).eps
+    return jnp.repeat(4 * eps * jnp.append(jnp.abs(centre), 0), columns) ** 2
 
 
 def precondition(factor: Factor, grad: Params) -> Params:

@@ -98,7 +98,8 @@ _fit = jax.jit(with_derivatives(_search))
 
 def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
     null = null_model(batch)
-    if curvature is None and sample_size(batch) < batch.m_examples:
+    of_sample = curvature is not None or sample_size(batch) < batch.m_examples
+    if curvature is None and of_sample:
         pilot = make_pilot(batch, penalty)
     else:
         pilot = Pilot(null, make_curvature(null, batch) if curvature is None else curvature)
@@ -106,7 +107,8 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
     dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     start, null = (jax.tree.map(lambda a: jnp.asarray(a, dtype), p) for p in (start, null))
-    end = solve(batch, penalty, start, curvature, null, tol=tol, max_passes=max_passes)
+    options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}
+    end = solve(batch, penalty, start, curvature, null, **options)
     suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
     finite = end.status != Status.NOT_FINITE
     status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)

@@ -10,7 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxlr import minimize
-from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
+from jaxlr.curvature import Curvature, Factor, factorise, is_blind, make_curvature, precondition
 from jaxlr.objective import value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, Status
 
@@ -55,6 +55,7 @@ def solve(
     *,
     tol: Array,
     max_passes: Array,
+    of_sample: bool = False,
 ) -> End:
     """Minimise the objective.
 
@@ -65,6 +66,7 @@ def solve(
         null: the null model.
         tol: see `minimize`.
         max_passes: the most passes over X.
+        of_sample: whether the curvature may be of fewer examples.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> zero = Params(jnp.zeros(1), jnp.array(0.0))
@@ -126,7 +128,9 @@ def solve(
 
     L = factorise(curvature, penalty).L
     one, infinite = jnp.ones((), x.dtype), jnp.array(jnp.inf, x.dtype)
-    first = _State(minimize.start(x), L, one, infinite, jnp.array(False))
+    # A curvature of a sample may miss a feature that is rare.
+    blind = is_blind(curvature, penalty) if of_sample else jnp.array(False)
+    first = _State(minimize.start(x), L, one, infinite, blind)
     last = lax.while_loop(unfinished, stage, first)
     search, factor = last.search, Factor(last.L, centre)
     out = search.status == minimize.RUNNING

@@ -7,7 +7,8 @@ import pytest
 
 import jaxlr
 from jaxlr import lanes, pilot
-from tests.helpers import problem
+from jaxlr.pilot import sample
+from tests.helpers import plain_loss, problem
 
 
 @pytest.fixture
@@ -107,3 +108,16 @@ def test_chunks_do_not_change_a_sweep(x64):
     assert lanes.chunk_size(batch, 7, 40_000) < 7
     np.testing.assert_allclose(whole.params.w, parts.params.w, atol=1e-9)
     np.testing.assert_array_equal(whole.status, parts.status)
+
+
+def test_a_feature_that_the_sample_does_not_see_is_fitted_all_the_same(x64):
+    _, batch = problem(2, 40_000)
+    seen = np.asarray(sample(jaxlr.Batch(jnp.arange(40_000.0)[None], batch.y)).X[0], int)
+    rare = np.setdiff1d(np.arange(40_000), seen)[:12]
+    X = batch.X.at[1].set(0).at[1, rare].set(1.0)
+    batch = jaxlr.Batch(X, batch.y.at[rare].set(1.0).at[rare[:3]].set(0.0))
+    assert not sample(batch).X[1].any()
+    solution = jaxlr.fit(batch).raise_if_failed()
+    slope = jax.grad(plain_loss)(solution.params, batch)
+    assert float(jnp.abs(slope.w).max()) < 1e-10
+    assert 0.9 < float(solution.params.w[1]) < 1.3  # log 3 where the rest tells nothing
