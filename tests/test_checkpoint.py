@@ -61,6 +61,7 @@ def interrupted(monkeypatch, after, call):
 
 
 @pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.slow
 def test_every_kind_of_sweep_resumes(path, monkeypatch, after):
     batch, penalties = arguments()
     key = jax.random.key(0)
@@ -84,6 +85,7 @@ def test_every_kind_of_sweep_resumes(path, monkeypatch, after):
         )
 
 
+@pytest.mark.slow
 def test_killed_at_five_random_moments_it_ends_equal(tmp_path):
     def start(name):
         command = [

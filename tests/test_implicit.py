@@ -182,6 +182,7 @@ def test_one_factorisation_for_all_directions():
         assert not any("tensor<20x" in line or "tensor<3x4x4" in line for line in factored)
 
 
+@pytest.mark.slow
 def test_the_audit_agrees():
     batch, penalty = drawn("softmax")
 

@@ -29,6 +29,7 @@ def test_factors_are_kept(x64):
     assert np.abs(grad.w).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_lanes_are_fits(x64):
     _, batch = problem(30, 12, 3)
     l2 = jnp.array([1.0, 0.1])

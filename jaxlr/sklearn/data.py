@@ -20,7 +20,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from jaxlr.fit import default_tolerance
 from jaxlr.types import Batch, Params, Solution, Status
 
 _EXAMPLES = 512  # of a program, at least, where data are few
@@ -144,8 +143,13 @@ def precision(data: Data) -> contextlib.AbstractContextManager:
 
 
 def tolerance(tol: float | None, data: Data) -> np.ndarray:
-    """Return the suboptimality that a fit aims at: `tol²`, since tol is in units of a gradient."""
-    return np.asarray(default_tolerance(data.X.dtype) if tol is None else tol**2, data.X.dtype)
+    """Return the suboptimality that a fit aims at: `tol²`, since tol is in units of a gradient.
+
+    By default further than `jaxlr.fit` aims: coefficients of fits to repeated rows and to weighted
+    ones are compared to seven digits, under penalties as weak as 1e-6.
+    """
+    dtype = data.X.dtype
+    return np.asarray(np.finfo(dtype).eps ** 1.5 if tol is None else tol**2, dtype)
 
 
 def strength(C: Any, total: Any) -> Any:
