@@ -4,7 +4,7 @@ from jaxlr import data, metrics
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.descent import Descent, gradient_descent, minibatch_descent
-from jaxlr.fit import fit
+from jaxlr.fit import fit, polish
 from jaxlr.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
@@ -61,6 +61,7 @@ __all__ = [
     "multinomial_counts",
     "permute",
     "poisson_counts",
+    "polish",
     "predict",
     "predict_proba",
     "repeated_folds",

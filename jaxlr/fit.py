@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
@@ -82,6 +83,34 @@ def fit(
     params = init_params(batch.n_features, batch.n_classes) if init is None else init
     check_shapes(params, batch, penalty)
     return _fit(batch, penalty, init, curvature, tol, max_passes)
+
+
+def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> Solution:
+    """Fit again in float64 from where a fit in float32 ended, X as it is.
+
+    x64 is on while it runs, and left as it was: not for use inside jit, where `fit` with an
+    `init` in float64 does the same.
+
+    Args:
+        solution: of one lane, the one that was chosen.
+        batch, penalty: its objective.
+
+    Returns:
+        A `Solution` in float64.
+
+    Raises:
+        ValueError: when shapes do not fit each other, or inside jit.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
+    >>> fine = polish(fit(batch, Penalty(l2=0.1)), batch, Penalty(l2=0.1))
+    >>> str(fine.params.w.dtype), float(fine.suboptimality) < 1e-16
+    ('float64', True)
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((solution, batch, penalty))):
+        raise ValueError("polish switches x64 on: not inside jit. Use fit with a float64 init.")
+    with jax.enable_x64(True):
+        start = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), solution.params)
+        return fit(batch, penalty, init=start)
 
 
 def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:

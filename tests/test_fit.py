@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import jaxlr
 from jaxlr.types import Status
-from tests.helpers import assert_close, plain_loss, problem
+from tests.helpers import assert_close, in_float64, plain_loss, problem
 
 
 def newton(batch, penalty, steps=60):
@@ -99,6 +99,19 @@ def test_no_bound_without_penalty():
     assert jaxlr.fit(batch).suboptimality == jnp.inf
     some = jaxlr.Penalty(0.1, jnp.array([1.0, 0.0, 1.0]))
     assert jaxlr.fit(batch, some).suboptimality == jnp.inf
+
+
+def test_polish_ends_at_the_float64_optimum(x64_off):
+    _, batch = problem(4, 30, seed=3, weights=True, dtype="float32")
+    penalty = jaxlr.Penalty(jnp.float32(0.1))
+    fine = jaxlr.polish(jaxlr.fit(batch, penalty), batch, penalty)
+    assert not jax.config.read("jax_enable_x64")
+    with jax.enable_x64(True):
+        value, params = newton(*map(in_float64, (batch, penalty)))
+        assert_close(fine.params, params, "float64", 1e3)
+        np.testing.assert_allclose(fine.loss, value, rtol=1e-13)
+    with pytest.raises(ValueError, match="not inside jit"):
+        jax.jit(jaxlr.polish)(fine, batch, penalty)
 
 
 def test_float32_is_near_the_float64_optimum():
