@@ -1,9 +1,21 @@
-"""What every test runs under: no silent rank promotion, both dtypes."""
+"""What every test runs under: no silent rank promotion, both dtypes, programs kept on disk."""
+
+import os
+from pathlib import Path
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A program that one process has compiled serves the others, and the next run of the tests.
+_PROGRAMS = {
+    "jax_compilation_cache_dir": str(Path(__file__).parents[1] / ".pytest_cache" / "programs"),
+    "jax_persistent_cache_min_compile_time_secs": 0.3,
+}
+for _name, _value in _PROGRAMS.items():
+    os.environ.setdefault(_name.upper(), str(_value))
+    jax.config.update(_name, type(_value)(os.environ[_name.upper()]))
 
 
 @pytest.fixture(params=["float32", "float64"])
