@@ -20,6 +20,7 @@ from jaxlr.resampling import (
     stratified_folds,
 )
 from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
+from jaxlr.tune import Tuned, TuneStatus, tune
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 
 __version__ = "0.1.0"
@@ -39,6 +40,8 @@ __all__ = [
     "Solution",
     "SplitWeights",
     "Status",
+    "TuneStatus",
+    "Tuned",
     "bootstrap",
     "certify",
     "cross_validate",
@@ -68,5 +71,6 @@ __all__ = [
     "splits",
     "stratified_folds",
     "sweep",
+    "tune",
     "value_and_grad",
 ]

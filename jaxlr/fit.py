@@ -84,7 +84,7 @@ def fit(
     return _fit(batch, penalty, init, curvature, tol, max_passes)
 
 
-def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
+def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     if curvature is not None:
         return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
     batch, Q = narrow(batch, penalty)
@@ -96,7 +96,7 @@ def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution,
 _fit = jax.jit(with_derivatives(_search))
 
 
-def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
+def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     null = null_model(batch)
     of_sample = curvature is not None or sample_size(batch) < batch.m_examples
     if curvature is None and of_sample:
@@ -121,4 +121,5 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
         status.astype(jnp.int32),
         jnp.where(finite, end.decrement, jnp.inf),
     )
-    return solution, end.factor
+    # That of a null model is no more than a start: at the optimum another is made.
+    return solution, end.factor if of_sample else None

@@ -8,9 +8,9 @@ labels, weights and offset, or the penalty. Differentiate `g(θ(u), u) = 0`:
 
 The right-hand side is the derivative of the hand-derived gradient; H acts by the hand-derived
 Hessian–vector product. The system is solved by conjugate gradients, preconditioned with the
-curvature that serves the fit, taken at the optimum: of all examples where they are few, and then
-two or three products with H are enough; of a sample where they are many. How the optimum was
-found does not matter.
+curvature that serves the fit. Where it began with that of the null model, of few examples, it is
+taken anew at the optimum, and two or three products with H are enough. How the optimum was found
+does not matter.
 
 Where H is singular the answer is the one of least norm in (w, b), dθ = −H⁺ ∂g/∂u du. The
 directions that H does not see are known beforehand: those of the unpenalised features that no
@@ -30,7 +30,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
 from jaxlr.objective import hvp, value_and_grad
-from jaxlr.pilot import sample, sample_size
+from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status
 from jaxlr.wide import back, into, narrow
@@ -63,8 +63,7 @@ def make_inverse(
     Args:
         params: the optimum.
         batch, penalty: the objective.
-        factor: of the inverse Hessian near the optimum, if one is known. Where the examples are
-            few that at the optimum is made all the same: it is as cheap as exact.
+        factor: of the inverse Hessian near the optimum, if one is known.
     """
     batch, Q = narrow(batch, penalty)
     params = into(Q, params)
@@ -72,7 +71,7 @@ def make_inverse(
     factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
     unseen = jnp.zeros((n + 1, n + 1), dtype)
-    if factor is None or sample_size(batch) == batch.m_examples:
+    if factor is None:
         curvature = make_curvature(params, sample(batch))
         factor = factorise(curvature, penalty)
     factor = Factor(*(a.astype(dtype) for a in factor))
@@ -201,12 +200,12 @@ def solve_hessian(
 
 
 def with_derivatives(
-    search: Callable[..., tuple[Solution, Factor]],
+    search: Callable[..., tuple[Solution, Factor | None]],
 ) -> Callable[..., Solution]:
     """Return `search(batch, penalty, *rest)`, a function to the optimum, with its derivatives.
 
     Args:
-        search: returns a `Solution`, and the factor that `make_inverse` takes. It is never
+        search: returns a `Solution`, and the factor that `make_inverse` takes or None. It is never
             differentiated itself, and what is in rest does not move the optimum.
     """
 
@@ -221,7 +220,7 @@ def with_derivatives(
 
 @jax.custom_jvp
 def _optimum(
-    found: tuple[Params, Array], known: tuple[Array, Factor], batch: Batch, penalty: Penalty
+    found: tuple[Params, Array], known: tuple[Array, Factor | None], batch: Batch, penalty: Penalty
 ) -> tuple[Params, Array]:
     """Return what was found, params and loss, as a function of the objective."""
     return found

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from jaxlr.curvature import make_curvature
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.pilot import Pilot, null_model, sample_size
-from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of, with_weights
-from jaxlr.resampling import FIT, SCORE, FoldWeights, SplitWeights, stratified_folds
+from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of
+from jaxlr.resampling import as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 
@@ -137,7 +134,7 @@ def cross_validate(
     ((2, 4), 0)
     """
     penalties, axes = _lanes(penalties)
-    num_folds, folds = _folds(batch, folds, key)
+    num_folds, folds = as_folds(batch, folds, key)
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
@@ -148,57 +145,6 @@ def cross_validate(
     solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
     best, best_one_se = select(penalties.l2, scores.log_loss)
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
-
-
-def _folds(batch: Batch, folds: int | Array, key: Array | None) -> tuple[int, Array]:
-    """Return how many folds there are, and their numbers `(m,)` or the splits `(F, m)`."""
-    if jnp.ndim(folds) == 0:
-        if key is None:
-            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
-        try:
-            num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
-        except TypeError:
-            raise TypeError(f"folds is {folds!r}: an integer or an array is due.") from None
-        return num_folds, stratified_folds(batch, num_folds, key)
-    folds, m = jnp.asarray(folds), batch.m_examples
-    if not jnp.issubdtype(folds.dtype, jnp.integer):
-        raise ValueError(
-            f"folds has dtype {folds.dtype} where integers are due: fold numbers, or what "
-            "jaxlr.splits returns."
-        )
-    if folds.ndim > 2 or folds.shape[-1] != m:
-        raise ValueError(
-            f"folds has shape {folds.shape} where ({m},) is due, the fold number of each "
-            f"example, or (splits, {m})."
-        )
-    if folds.ndim == 2:
-        if not isinstance(folds, Tracer):
-            _check_splits(np.asarray(folds))
-        return len(folds), folds
-    if isinstance(folds, Tracer):
-        raise ValueError(
-            "folds is traced, and the number of lanes depends on its values: inside jit, "
-            "draw them with folds=5 and a key, or close over the array."
-        )
-    numbers, sizes = np.unique(np.asarray(folds), return_counts=True)
-    if numbers[0] < 0 or numbers[-1] >= len(numbers):
-        raise ValueError(
-            f"folds are numbered {numbers[0]} to {numbers[-1]} and {len(numbers)} of them have "
-            f"examples: 0 to {len(numbers) - 1} are due."
-        )
-    if len(numbers) < 2:
-        raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
-    return len(numbers), folds
-
-
-def _check_splits(splits: np.ndarray) -> None:
-    for role, words in ((FIT, "fit to"), (SCORE, "score on")):
-        empty = ~((splits & role) > 0).any(axis=1)
-        if empty.any():
-            raise ValueError(
-                f"Split {empty.argmax()} has no example to {words}: its roles are {FIT} to fit, "
-                f"{SCORE} to score, {FIT + SCORE} for both and 0 for neither; see jaxlr.splits."
-            )
 
 
 def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
@@ -291,11 +237,6 @@ def _share_folds(problem: Problem, axes: tuple) -> Shared:
 
 def _lane_of_folds(problem: Problem, shared: Shared, axes: tuple, place: tuple):
     (batch, Q, _, pilots), (i, fold) = shared, place
-    folds = jnp.asarray(problem.folds)
-    Weights = FoldWeights if folds.ndim == 1 else SplitWeights
-    outside, inside = (
-        with_weights(batch, Weights(folds, fold, batch.weights, held_out))
-        for held_out in (False, True)
-    )
+    outside, inside = parts(batch, jnp.asarray(problem.folds), fold)
     solution = problem.fit(outside, problem.penalty(axes, i), pilot_of(pilots, i))
     return lifted(Q, solution), score(solution.params, inside)
