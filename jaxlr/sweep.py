@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlr.curvature import make_curvature
+from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
-from jaxlr.losses import pointwise_loss
+from jaxlr.losses import label_probabilities, pointwise_loss
 from jaxlr.pilot import Pilot, null_model, sample_size
 from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of
 from jaxlr.resampling import as_folds, parts
@@ -36,12 +37,16 @@ class CrossValidation(NamedTuple):
 
     Args:
         penalties: as they were given, P of them.
-        solutions: fits to the examples outside each fold, `(P, F)` lanes.
-        scores: of each fit on the examples of its fold, `(P, F)`.
+        solutions: fits to the examples outside each fold, `(P, F)` lanes; with `folds="loo"` fits
+            to all examples, `(P,)` lanes.
+        scores: of each fit on the examples of its fold, `(P, F)`; with `folds="loo"` of each
+            example under the fit without it, `(P, m)`, approximately.
         best: the penalty with the least mean log loss, `()` integer.
         best_one_se: the strongest penalty whose mean log loss is within one standard error of
             the best one's, `()` integer (Breiman et al., Classification and Regression Trees,
             1984, section 3.4.3).
+        untrusted: of how many examples the score is not to be trusted, `(P,)` integers: see
+            `LeaveOneOut`. None but with `folds="loo"`.
     """
 
     penalties: Penalty
@@ -49,6 +54,7 @@ class CrossValidation(NamedTuple):
     scores: Scores
     best: Array
     best_one_se: Array
+    untrusted: Array | None = None
 
 
 def sweep(
@@ -97,7 +103,7 @@ def cross_validate(
     batch: Batch,
     penalties: Penalty,
     *,
-    folds: int | Array = 5,
+    folds: int | Array | str = 5,
     key: Array | None = None,
     tol: Array | None = None,
     max_passes: int = 500,
@@ -113,7 +119,8 @@ def cross_validate(
         folds: how many folds, drawn at random and stratified by class; or the fold number of
             each example, `(m,)` integers from 0, such as `group_folds` returns or, to leave out
             one example at a time, `jnp.arange(m)`; or F splits, `(F, m)`, from `splits` or
-            `repeated_folds`.
+            `repeated_folds`; or "loo", which estimates what `jnp.arange(m)` gives from P fits
+            instead of P × m, by `leave_one_out`, and takes means weighted by the examples.
         key: a `jax.random.key` for the draw; not needed when folds are given.
         tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
@@ -121,8 +128,8 @@ def cross_validate(
         A `CrossValidation`.
 
     Raises:
-        ValueError: when shapes do not fit each other, a number of folds comes with no key, or a
-            fold or split has no examples.
+        ValueError: when shapes do not fit each other, a number of folds comes with no key, a
+            fold or split has no examples, or with "loo" a softmax has more than 1,024 parameters.
         TypeError: folds is a number, but no integer.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
@@ -134,6 +141,17 @@ def cross_validate(
     ((2, 4), 0)
     """
     penalties, axes = _lanes(penalties)
+    if isinstance(folds, str):
+        if folds != "loo":
+            raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
+        problem = Problem(batch, penalties, None, None, tol, max_passes)
+        work, lanes = Work(_share_sweep, _lane_of_loo, axes), jnp.arange(len(penalties.l2))
+        # Each lane has the examples times a root of its own inverse Hessian.
+        own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
+        size = chunk_size(batch, len(lanes), memory, own)
+        solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
+        best, best_one_se = select(penalties.l2, scores.log_loss, batch.select(lambda a: a).weights)
+        return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
     num_folds, folds = as_folds(batch, folds, key)
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
@@ -147,21 +165,25 @@ def cross_validate(
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
 
 
-def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
+def select(l2: Array, log_loss: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Return the place of the best mean, and of the strongest penalty within a standard error.
 
     Args:
         l2: `(P,)`.
         log_loss: `(P, F)`: of each penalty in each fold; a NaN is never chosen: both places are
             −1 where there is nothing else.
+        weights: None, or `(F,)`: how much each fold counts.
 
     >>> l2, log_loss = jnp.array([0.1, 1.0, 9.0]), jnp.array([[1.0, 2.0], [1.2, 2.0], [9.0, 9.0]])
     >>> [int(i) for i in select(l2, log_loss)]
     [0, 1]
     """
-    mean = log_loss.mean(axis=1)
+    c = jnp.ones(log_loss.shape[1], log_loss.dtype) if weights is None else weights
+    c = (c / c.sum())[None]
+    mean = (c * log_loss).sum(axis=1)
+    variance = (c * (log_loss - mean[:, None]) ** 2).sum(axis=1)
+    error = jnp.sqrt(variance / (1 / (c**2).sum() - 1))
     mean = jnp.where(jnp.isnan(mean), jnp.inf, mean)
-    error = log_loss.std(axis=1, ddof=1) / log_loss.shape[1] ** 0.5
     best = jnp.where(jnp.isfinite(mean).any(), mean.argmin(), -1)
     near = mean <= mean[best] + error[best]
     strongest = jnp.where(near, l2, -jnp.inf).argmax()
@@ -183,16 +205,21 @@ def score(params: Params, batch: Batch) -> Scores:
         tile = cast(tile, dtype)
         Z, Y = logits(params, tile.X, tile.offset), tile.y
         value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, Y)
-        if Z.ndim == 1:
-            right = jnp.where(Z > 0, Y, 1 - Y)
-        else:
-            right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
-        right = jnp.where(jnp.isnan(value), jnp.nan, right)
+        right = _credit(Z, Y, value)
         value, right = weighted(tile.weights, value), weighted(tile.weights, right)
         return value.sum(), right.sum(), total_weight(tile, dtype)
 
     value, right, total = sum_over_tiles(sums, batch)
     return Scores(value / total, right / total)
+
+
+def _credit(Z: Array, Y: Array, value: Array) -> Array:
+    """Return the label's probability of the most likely class, `(m,)`; NaN where the loss is."""
+    if Z.ndim == 1:
+        right = jnp.where(Z > 0, Y, 1 - Y)
+    else:
+        right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
+    return jnp.where(jnp.isnan(value), jnp.nan, right)
 
 
 def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
@@ -222,11 +249,22 @@ def _share_sweep(problem: Problem, axes: tuple) -> Shared:
 
 
 def _lane_of_sweep(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
-    batch, Q, init, pilots = shared
+    return lifted(shared.Q, _narrow_lane(problem, shared, axes, i))
+
+
+def _narrow_lane(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
+    batch, _, init, pilots = shared
     sampled = sample_size(batch) < batch.m_examples
     pilot = pilot_of(pilots, i) if sampled else pilots
-    solution = problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
-    return lifted(Q, solution)
+    return problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
+
+
+def _lane_of_loo(problem: Problem, shared: Shared, axes: tuple, i: Array):
+    solution, batch = _narrow_lane(problem, shared, axes, i), shared.batch
+    left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
+    y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
+    scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
+    return lifted(shared.Q, solution), scores, (~left_out.trusted).sum()
 
 
 def _share_folds(problem: Problem, axes: tuple) -> Shared:

@@ -305,7 +305,7 @@ def _search(
             grad, memory, log_l2, value=value, grad=grad,
             value_fn=lambda log_l2: held_out(log_l2, params)[0],
         )  # fmt: skip
-        log_l2 = jnp.clip(optax.apply_updates(log_l2, updates), low, high)
+        log_l2 = jnp.clip(jnp.asarray(optax.apply_updates(log_l2, updates)), low, high)
         return log_l2, memory, params, value, grad, jnp.array(False)
 
     def step(state: _State) -> _State:
