@@ -5,6 +5,7 @@ from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.descent import Descent, gradient_descent, minibatch_descent
 from jaxlr.fit import fit
+from jaxlr.implicit import InverseHvp, inverse_hvp
 from jaxlr.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
@@ -33,6 +34,7 @@ __all__ = [
     "Descent",
     "FitError",
     "FoldWeights",
+    "InverseHvp",
     "LeaveOneOut",
     "Params",
     "Penalty",
@@ -54,6 +56,7 @@ __all__ = [
     "hvp",
     "influence",
     "init_params",
+    "inverse_hvp",
     "leave_one_out",
     "leave_one_out_params",
     "logits",

@@ -51,9 +51,10 @@ def fit(
     `params` and `loss` are differentiable with respect to X, y, weights, offset, l2 and
     factors, in forward and reverse mode and more than once, by the implicit function theorem
     (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
-    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`: a smaller `tol` makes
-    it smaller. Where parameters are not determined (no penalty, collinear features) it is the
-    one of least norm. It is NaN for a fit whose status is not ok.
+    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
+    Where parameters are not determined (no penalty, collinear features) it is the one of least
+    norm. It is NaN for a fit whose status is not ok, and where its linear system could not be
+    solved to √eps: `inverse_hvp` returns such a solve with its residual.
 
     Args:
         batch: the examples.

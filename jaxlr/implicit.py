@@ -29,10 +29,11 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
-from jaxlr.objective import hvp, value_and_grad
+from jaxlr.objective import NO_PENALTY, hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status
+from jaxlr.tiles import working
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status, check_shapes
 from jaxlr.wide import back, into, narrow
 
 _MOST = 500  # products with H in a solve
@@ -124,14 +125,27 @@ def _project(inverse: Inverse, x: Params) -> Params:
 
 def _approximate(inverse: Inverse, r: Params) -> Params:
     """Return P·r with P near H⁺: symmetric, and zero where H is."""
+    return _by_parts(
+        inverse,
+        r,
+        lambda r: _project(inverse, precondition(inverse.factor, _project(inverse, r))),
+        lambda rest, l2: rest / jnp.where(l2 == 0, 1, l2),
+    )
+
+
+def _seen(inverse: Inverse, r: Params) -> Params:
+    """Return the part of r that H sees."""
+    return _by_parts(inverse, r, lambda r: _project(inverse, r), lambda rest, _: rest)
+
+
+def _by_parts(inverse: Inverse, r: Params, within: Callable, beyond: Callable) -> Params:
+    """Return `within(r)` in the span of the examples, and beyond it what H, l2 there, sees."""
     narrow_r = into(inverse.Q, r)
-    x = _project(inverse, precondition(inverse.factor, _project(inverse, narrow_r)))
-    x = back(inverse.Q, x)
+    x = back(inverse.Q, within(narrow_r))
     if inverse.Q is None:
         return x
-    # Beyond the span of the examples H is the penalty alone.
     rest, l2 = r.w - back(inverse.Q, narrow_r).w, inverse.ridge[0]
-    return x._replace(w=x.w + jnp.where(l2 == 0, 0, rest / jnp.where(l2 == 0, 1, l2)))
+    return x._replace(w=x.w + jnp.where(l2 == 0, 0, beyond(rest, l2)))
 
 
 def _inner(a: Params, b: Params) -> Array:
@@ -142,12 +156,13 @@ def _add(a: Params, t: Array, b: Params) -> Params:
     return jax.tree.map(lambda a, b: a + t * b, a, b)
 
 
-def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Params:
-    """Return H⁺r; NaN where the residual, in the norm of P, stays above √eps of what it was.
+def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> tuple[Params, Array]:
+    """Return H⁺r, and the square of the residual over that of r, both in the norm of P.
 
-    All directions are in the range of P, which is that of H.
+    All directions are in the range of P, which is that of H; what H does not see of r would stay
+    in the residual, and rounding of it with it.
     """
-    eps = jnp.finfo(r.w.dtype).eps
+    eps, r = jnp.finfo(r.w.dtype).eps, _seen(inverse, r)
     z = _approximate(inverse, r)
     first = _inner(r, z)
 
@@ -168,8 +183,7 @@ def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Para
 
     zero = jax.tree.map(jnp.zeros_like, r)
     x, *_, rz, _ = lax.while_loop(more, step, (zero, r, z, first, 0))
-    solved = jnp.where(rz <= eps * first, 1, jnp.nan).astype(first.dtype)
-    return jax.tree.map(lambda a: a * solved, x)
+    return x, rz / jnp.where(first == 0, 1, first)
 
 
 def solve_hessian(
@@ -177,7 +191,7 @@ def solve_hessian(
 ) -> Params:
     """Return `H⁺r`, with H the Hessian of the objective: the x of least norm with `Hx = r`.
 
-    Linear in r: forward and reverse mode.
+    Linear in r: forward and reverse mode. NaN where the residual stays above √eps.
 
     Args:
         inverse: from `make_inverse`.
@@ -194,9 +208,85 @@ def solve_hessian(
         return ravel_pytree(product(unravel(v)))[0]
 
     def solve(_, r):
-        return ravel_pytree(_conjugate_gradients(product, inverse, unravel(r)))[0]
+        x, squared = _conjugate_gradients(product, inverse, unravel(r))
+        x = ravel_pytree(x)[0]
+        return x * jnp.where(squared <= jnp.finfo(x.dtype).eps, 1, jnp.nan).astype(x.dtype)
 
     return unravel(lax.custom_linear_solve(product_flat, r_flat, solve, symmetric=True))
+
+
+class InverseHvp(NamedTuple):
+    """What `inverse_hvp` returns.
+
+    Args:
+        product: `H⁺v`, of the shapes of v.
+        residual: `‖v − Hx‖ / ‖v‖`, `()`, of what H sees of v, in a norm near that of H⁻¹: about
+            the relative error of the product in the norm of H. Taken from one more product, not
+            from what the solver believes.
+        nullity: the dimension of what H does not see, `()` integer: 0 where it is invertible.
+            For the softmax it is 1 at least: a shift of the intercept that all classes share.
+    """
+
+    product: Params
+    residual: Array
+    nullity: Array
+
+
+@jax.jit
+def inverse_hvp(
+    params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY
+) -> InverseHvp:
+    """Return the inverse Hessian times a vector, the system in each derivative of a fit.
+
+        H x = v
+
+    Where H is singular, the x of least norm that solves it for the part of v that H sees.
+
+    The derivatives of `fit` are NaN where the residual of their system stays above √eps; here
+    nothing is hidden.
+
+    Args:
+        params: the optimum: far from it H may be singular where this does not expect it.
+        v: of the shapes of params.
+        batch, penalty: the objective.
+
+    Returns:
+        `InverseHvp(product, residual, nullity)`.
+
+    Raises:
+        ValueError: shapes do not fit each other.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]] * 2), jnp.array([0, 1, 0, 1]))
+    >>> zero = Params(jnp.zeros(2), jnp.array(0.0))
+    >>> x, residual, nullity = inverse_hvp(zero, zero._replace(b=jnp.array(1.0)), batch)
+    >>> x.w.round(4).tolist(), x.b.round(4).item(), bool(residual < 1e-4), int(nullity)
+    ([-4.0, -4.0], 24.0, True, 1)
+    """
+    check_shapes(params, batch, penalty)
+    params, dtype = working(params, batch)
+    v = Params(*(jnp.asarray(a, dtype) for a in v))
+    v = v if batch.intercept else v._replace(b=jnp.zeros_like(v.b))
+    inverse = make_inverse(params, batch, penalty)
+
+    def product(x):
+        return hvp(params, x, batch, penalty)
+
+    def squared(r):
+        return _inner(r, _approximate(inverse, r))
+
+    x, _ = _conjugate_gradients(product, inverse, v)
+    v = _seen(inverse, v)
+    left, whole = squared(_add(v, jnp.array(-1, dtype), product(x))), squared(v)
+    residual = jnp.sqrt(jnp.maximum(left, 0) / jnp.where(whole == 0, 1, whole))
+    unseen = jnp.maximum((inverse.unseen != 0).any(axis=0).sum(), int(not batch.intercept))
+    nullity = unseen
+    if batch.n_classes > 2:
+        # What is seen and not penalised, all classes may share.
+        nullity = batch.n_classes * unseen + (inverse.ridge == 0).sum() - unseen
+    if inverse.Q is not None:
+        beyond = (batch.n_features - inverse.Q.shape[1]) * (v.w.size // batch.n_features)
+        nullity = nullity + jnp.where(inverse.ridge[0] == 0, beyond, 0)
+    return InverseHvp(x, residual, nullity)
 
 
 def with_derivatives(
