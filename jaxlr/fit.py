@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
-from jaxlr.implicit import with_derivatives
+from jaxlr.implicit import warn_if_failed, with_derivatives
 from jaxlr.objective import NO_PENALTY
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.solve import solve
@@ -53,8 +53,9 @@ def fit(
     (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
     point which was found, and its error is about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
     Where parameters are not determined (no penalty, collinear features) it is the one of least
-    norm. It is NaN for a fit whose status is not ok, and where its linear system could not be
-    solved to √eps: `inverse_hvp` returns such a solve with its residual.
+    norm. It is NaN for a fit whose status is not ok, with a warning outside jit and vmap, and
+    where its linear system could not be solved to √eps: `inverse_hvp` returns such a solve with
+    its residual.
 
     Args:
         batch: the examples.
@@ -82,7 +83,7 @@ def fit(
     """
     params = init_params(batch.n_features, batch.n_classes) if init is None else init
     check_shapes(params, batch, penalty)
-    return _fit(batch, penalty, init, curvature, tol, max_passes)
+    return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
 
 
 def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:

@@ -20,12 +20,14 @@ classes alike in an unpenalised feature or in the intercept.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
@@ -33,7 +35,7 @@ from jaxlr.objective import NO_PENALTY, hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.tiles import working
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status, check_shapes
+from jaxlr.types import Array, Batch, FitError, Params, Penalty, Solution, Status, check_shapes
 from jaxlr.wide import back, into, narrow
 
 _MOST = 500  # products with H in a solve
@@ -340,3 +342,29 @@ def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
+
+
+def warn_if_failed(solution: Solution) -> Solution:
+    """Return the solution; where it is differentiated outside jit and vmap, warn of failed lanes.
+
+    The rule of a derivative runs in Python, and outside jit the status is there to look at. No
+    callback is compiled, which would cost time and could not be exported: inside jit the status
+    says it.
+    """
+    return _watched(solution) if isinstance(solution.loss, Tracer) else solution
+
+
+@jax.custom_jvp
+def _watched(solution: Solution) -> Solution:
+    return solution
+
+
+@_watched.defjvp
+def _watched_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (solution,) = primals
+    if not isinstance(solution.status, Tracer):
+        try:
+            solution.raise_if_failed()
+        except FitError as failure:
+            warnings.warn(f"{failure} Its derivatives are NaN.", RuntimeWarning, stacklevel=2)
+    return solution, *tangents

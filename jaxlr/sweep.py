@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlr.curvature import make_curvature
+from jaxlr.implicit import warn_if_failed
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
@@ -96,7 +97,8 @@ def sweep(
     problem = Problem(batch, penalties, init, None, tol, max_passes)
     work = Work(_share_sweep, _lane_of_sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
-    return run(work, problem, lanes, chunk_size(batch, len(lanes), memory), checkpoint, progress)
+    size = chunk_size(batch, len(lanes), memory)
+    return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
 def cross_validate(

@@ -259,6 +259,24 @@ def test_a_failed_lane_has_no_derivatives_and_its_neighbours_have():
     np.testing.assert_allclose(slopes[0], -slopes[3], rtol=1e-9)
 
 
+def test_a_warning_where_a_failed_fit_is_differentiated(quick_programs):
+    _, batch = problem(2, 20)
+    batch = dataclasses.replace(batch, y=(batch.X[0] > 0) + 0.0)
+
+    def w(l2):
+        return jaxlr.fit(batch, jaxlr.Penalty(l2)).params.w.sum()
+
+    def of_lanes(l2):
+        return jaxlr.sweep(batch, jaxlr.Penalty(l2)).params.w.sum()
+
+    words = r"The fit failed: there is no finite optimum.*\(status 3\)\. Its derivatives are NaN\."
+    with pytest.warns(RuntimeWarning, match=words):
+        assert jnp.isnan(jax.grad(w)(jnp.array(0.0)))
+    with pytest.warns(RuntimeWarning, match="1 of 2 lanes failed; the first is lane 1"):
+        slopes = jax.grad(of_lanes)(jnp.array([0.1, 0.0]))
+    assert jnp.isfinite(slopes).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("case", ["no intercept", "sampled"])
 def test_other_batches(case):
     # 40,000 are so many that the fit starts from a sample, whose curvature is not that of all.
