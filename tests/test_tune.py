@@ -13,7 +13,7 @@ from tests.helpers import plain_loss, problem, quick
 pytestmark = pytest.mark.usefixtures("x64", "quick_programs")
 
 FOLDS = np.arange(30) % 3
-ADAM = optax.adam(0.1)
+ADAM = optax.adam(0.1)  # a line search takes longer to compile
 
 
 def drawn(n=3, m=30, n_classes=2, seed=0):
@@ -46,12 +46,11 @@ def slope(value, log_l2, h=1e-3):
     return (4 * central(h) - central(2 * h)) / 3
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_value_and_gradient_by_refits_outside_folds(n_classes):
-    batch, groups = drawn(4, 30, n_classes), jnp.array([0, 1, 1, 0])
+def test_value_and_gradient_by_refits_outside_folds():
+    batch, groups = drawn(4, 30, 3), jnp.array([0, 1, 1, 0])
     factors = jnp.array([1.0, 2.0, 0.5, 1.0])
     start = jaxlr.Penalty(0.3, factors)
-    tuned = jaxlr.tune(batch, start, folds=FOLDS, groups=groups, num_steps=1)
+    tuned = jaxlr.tune(batch, start, folds=FOLDS, groups=groups, optimizer=ADAM, num_steps=1)
     refits = refitted(batch, FOLDS)
 
     def value(log_l2):
@@ -69,7 +68,9 @@ def test_value_and_gradient_by_refits_outside_folds(n_classes):
 
 def test_wide_data_on_a_validation_batch():
     batch, validation = drawn(40, 20), drawn(40, 25, seed=1)
-    tuned = jaxlr.tune(batch, jaxlr.Penalty(0.3), validation=validation, num_steps=1)
+    tuned = jaxlr.tune(
+        batch, jaxlr.Penalty(0.3), validation=validation, optimizer=ADAM, num_steps=1
+    )
 
     @quick
     def value(log_l2):
