@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from jaxlr import CrossValidation, Params, Penalty, Scores, Solution, plots
+from jaxlr.plots import style
 
 L2 = np.geomspace(1e-4, 1.0, 9)
 
@@ -132,7 +133,7 @@ def test_coefficient_path_names_the_largest_and_draws_all():
     drawn = [np.asarray(line.get_ydata()) for line in ax.lines]
     for j in range(30):
         assert any(np.array_equal(w[:, j], y) for y in drawn)
-    grey = [line for line in ax.lines if color_of(line) == plots._GREY]
+    grey = [line for line in ax.lines if color_of(line) == style.GREY]
     assert len(grey) == 24
     assert all(line.get_linewidth() < 1 for line in grey)
     assert ax.get_xscale() == "log"
@@ -213,13 +214,13 @@ def test_labels_are_moved_apart_and_stay_within():
     rng = np.random.default_rng(0)
     for _ in range(50):
         places = rng.uniform(0, 1, rng.integers(1, 8)).round(1)
-        moved = plots._apart(places, 0.1)
+        moved = style.apart(places, 0.1)
         order = np.argsort(places, kind="stable")
         assert (np.diff(moved[order]) >= 0.1 - 1e-9).all()
         assert moved.min() >= -1e-9
         assert moved.max() <= 1 + 1e-9
     far = np.array([0.9, 0.1, 0.5])
-    np.testing.assert_allclose(plots._apart(far, 0.1), far)
+    np.testing.assert_allclose(style.apart(far, 0.1), far)
 
 
 def test_nothing_optional_is_imported_and_no_state_of_matplotlib_is_touched():
