@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +71,7 @@ def coefficients(
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
             raise ValueError(f"The coefficient at {place}, or its interval, is not finite.")
     ax = axes_or_new(ax)
-    labels = _labels(w, names, class_names, characters(ax, 0.5))
+    label = _labels(w.shape, names, class_names, characters(ax, 0.5))
     w, left, right = w.ravel(), left.ravel(), right.ravel()
     size = name_size(ax)
     count = max(1, min(len(w), int(size_of(ax)[1] / (1.5 * size))))
@@ -87,7 +87,7 @@ def coefficients(
     ax.set_ylim(count - 0.4, -0.6)
     dress(ax, f"coefficient\n(log-odds per {unit})", "")
     ax.xaxis.label.set(ha="right", x=1)  # it may be wider than the axes, as is the note
-    ax.set_yticks(place, [labels[row] for row in rows], fontsize=size)
+    ax.set_yticks(place, [label(int(row)) for row in rows], fontsize=size)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     if len(hidden):
@@ -97,22 +97,25 @@ def coefficients(
 
 
 def _labels(
-    w: np.ndarray,
+    shape: tuple[int, ...],
     names: Sequence[str] | None,
     class_names: Sequence[str] | None,
     limit: float,
-) -> list[str]:
-    """Return a name for each coefficient, class by class within a feature."""
-    n, classes = len(w), w.shape[1:]
-    names = [f"feature {j}" for j in range(n)] if names is None else names
+) -> Callable[[int], str]:
+    """Return what names a coefficient by its place, class by class within a feature."""
+    n, K = (*shape, 1)[:2]
+    names = [f"feature {j}" for j in range(n)] if names is None else list(names)
+    kinds = [f"class {k}" for k in range(K)] if class_names is None else list(class_names)
     if len(names) != n:
         raise ValueError(f"names has {len(names)} names, and there are {n} features.")
-    if not classes:
-        return [shown(name, limit) for name in names]
-    K = classes[0]
-    class_names = [f"class {k}" for k in range(K)] if class_names is None else class_names
-    if len(class_names) != K:
-        raise ValueError(f"class_names has {len(class_names)} names, and there are {K} classes.")
-    # Each of the two keeps its end, which may be what tells it from others.
-    kinds = [shown(kind, limit / 2) for kind in class_names]
-    return [f"{shown(name, limit - len(kind))}: {kind}" for name in names for kind in kinds]
+    if len(shape) == 1:
+        return lambda row: shown(names[row], limit)
+    if len(kinds) != K:
+        raise ValueError(f"class_names has {len(kinds)} names, and there are {K} classes.")
+
+    def label(row: int) -> str:
+        # Each of the two keeps its end, which may be what tells it from others.
+        kind = shown(kinds[row % K], limit / 2)
+        return f"{shown(names[row // K], limit - len(kind))}: {kind}"
+
+    return label

@@ -142,19 +142,19 @@ def _draw(
     # What is drawn in colour: curves, or the mean of several.
     if few:
         groups = [[k] for k in present]
-        titles = [shown(names[k], characters(ax, 0.25)) for k in present]
+        labels = [f"{areas[k]:.3f} {shown(names[k], characters(ax, 0.25))}" for k in present]
     elif K == 2:
-        groups, titles = [[0]], [kind.area]
+        groups, labels = [[0]], [f"{kind.area} {areas[0]:.3f}"]
     else:
         lowest = min(present, key=lambda k: areas[k])
         groups = [present, [lowest]]
-        titles = [f"mean of {len(present)} classes: {kind.area}"]
-        titles += [f"lowest, {shown(names[lowest], characters(ax, 0.4))}: {kind.area}"]
+        name = shown(names[lowest], characters(ax, 0.4))
+        labels = [f"mean of {len(present)} classes: {kind.area} {areas[present].mean():.3f}"]
+        labels += [f"lowest, {name}: {kind.area} {areas[lowest]:.3f}"]
         for k in present:
             _line(kind, each[k], ax, color=GREY, lw=0.6, zorder=1)
     bands = _bands(kind, ranking, groups, key, num_resamples)
-    for color, group, title, band in zip(COLORS, groups, titles, bands, strict=False):
-        label = f"{title} {areas[group].mean():.3f}"
+    for color, group, label, band in zip(COLORS, groups, labels, bands, strict=False):
         if band is not None:
             low, high = band
             step = "pre" if kind.steps else None
@@ -185,17 +185,19 @@ def _bands(
     groups: list[list[int]],
     key: Array | None,
     num_resamples: int,
-) -> list[np.ndarray] | list[None]:
+) -> list[np.ndarray | None]:
     """Return for each group the low and high ends on `GRID`, and of the area: `(2, G + 1)`."""
     if key is None:
         return [None] * len(groups)
-    found = np.empty((num_resamples, len(groups), len(GRID) + 1))
-    for r, resample in enumerate(resampled(ranking, num_resamples, key)):
+    means = [[] for _ in groups]
+    for resample in resampled(ranking, num_resamples, key):
         curves = _curves(kind, resample)
         each = np.array([np.append(on_grid(curve, kind.steps), curve.area) for curve in curves])
-        found[r] = [each[group].mean(axis=0) for group in groups]
-    # A resample in which a class has no examples has no curve.
-    return list(np.nanquantile(found, _TAILS, axis=0).swapaxes(0, 1))
+        for group, found in zip(groups, means, strict=True):
+            rows = each[group]
+            rows = rows[np.isfinite(rows[:, -1])]  # a class may have no examples in a resample
+            found += [rows.mean(axis=0)] if len(rows) else []
+    return [np.quantile(found, _TAILS, axis=0) if found else None for found in means]
 
 
 def _line(kind: _Kind, curve: Curve, ax: Axes, **style: Any) -> None:

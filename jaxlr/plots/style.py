@@ -101,7 +101,7 @@ def shown(name: str, characters: float) -> str:
     >>> shown("price in $", 20), shown("a\nvery long name indeed", 12)
     ('price in \\$', 'a very…ndeed')
     """
-    name = " ".join(name.split())
+    name = " ".join(str(name).split())
     characters = max(3, int(characters))
     if len(name) > characters:
         tail = (characters - 1) // 2

@@ -129,7 +129,7 @@ def coefficient_path(
         raise ValueError(f"l2 has shape {l2.shape}, and the solution has {len(size)} lanes.")
     if names is not None and len(names) != n:
         raise ValueError(f"names has {len(names)} names, and the solution {n} features.")
-    names = [f"feature {j}" for j in range(n)] if names is None else names
+    names = [f"feature {j}" for j in range(n)] if names is None else list(names)
     ax = axes_or_new(ax)
 
     order = np.argsort(l2)
@@ -151,7 +151,7 @@ def coefficient_path(
     ax.margins(x=0)
     ylabel = "norm over classes" if softmax else "coefficient"
     dress(ax, _PENALTY, f"{ylabel}\n(log-odds per {unit})", right=True)
-    name_ends(ax, lines, [shown(str(names[j]), characters(ax, 0.4)) for j in named], left=True)
+    name_ends(ax, lines, [shown(names[j], characters(ax, 0.4)) for j in named], left=True)
     return ax
 
 
