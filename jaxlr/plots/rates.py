@@ -8,6 +8,7 @@ ranked by its softmax probability.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -146,7 +147,12 @@ def resampled(ranking: Ranking, num_resamples: int, key: Array) -> Iterator[Rank
         num_resamples: R.
         key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
     """
-    draw = jax.jit(multinomial_counts, static_argnums=1)
-    for one in jax.random.split(key, num_resamples):
-        counts = np.asarray(draw(one, ranking.p.shape[1]))[ranking.order]
+    m, keys = ranking.p.shape[1], jax.random.split(key, num_resamples)
+    for r in range(num_resamples):
+        counts = np.asarray(_draw(keys, r, m))[ranking.order]
         yield ranking._replace(p=ranking.p * counts, q=ranking.q * counts)
+
+
+@partial(jax.jit, static_argnums=2)
+def _draw(keys: Array, r: int, m: int) -> Array:
+    return multinomial_counts(keys[r], m)

@@ -76,15 +76,17 @@ def validation_curve(
         (result.best, "best", {"ms": size / 2, "mfc": COLORS[1], "mec": COLORS[1]}),
         (result.best_one_se, "1 SE", {"ms": size, "mfc": "none", "mec": INK}),
     ):
-        at, label = l2[int(place)], f"{name}: l2 = {l2[int(place)]:.2g}"
-        ax.plot(at, mean[int(place)], ls="none", marker="o", label=label, **style)
+        if place >= 0:  # else no penalty has a finite score
+            at, label = l2[int(place)], f"{name}: l2 = {l2[int(place)]:.2g}"
+            ax.plot(at, mean[int(place)], ls="none", marker="o", label=label, **style)
     ax.set_xscale("log")
     finite = np.isfinite(mean)
     if metric == "log_loss" and finite.any():
         log_scale(ax, low[finite].min(), high[finite].max())
     name, unit = _METRICS[metric]
     dress(ax, _PENALTY, f"{name}\n({unit}, mean ± 1 SE)")
-    legend(ax)
+    if result.best >= 0:
+        legend(ax)
     return ax
 
 
