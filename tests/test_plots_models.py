@@ -56,8 +56,9 @@ def test_the_largest_coefficients_are_at_the_top_with_their_intervals():
 
 
 def test_all_coefficients_are_shown_where_there_is_room():
-    ax = plots.coefficients(jnp.array([1.0, -2.0]))
+    ax = plots.coefficients(jnp.array([1.0, -2.0]), [-1.0, -3.0], [3.0, -1.0])
     assert labels(ax) == ["feature 1", "feature 0"]
+    assert bars(ax) == {0: (-3, -1, True), 1: (-1, 3, False)}
     assert ax.get_title("right") == ""
 
 

@@ -103,7 +103,7 @@ def _data(found: Sweep) -> str:
     share = mass / mass.sum()
     rows = [
         f"<tr><td class=name>{text(name)}</td><td>{count:,.0f}</td><td>{part:.1%}</td>"
-        f"<td class=name><span class=bar style='width: {width:.2f}rem'></span></td></tr>"
+        f"<td class=bars><span class=bar style='width: {width:.2f}rem'></span></td></tr>"
         for name, count, part, width in zip(
             names, y.sum(axis=1), share, 4 * share / share.max(), strict=True
         )
@@ -166,7 +166,7 @@ def _penalties(found: Sweep) -> str:
         "ended; gap: how far the objective is above its optimum, at most; of both the worst of "
         "the folds."
     )
-    return table(head, rows) + paragraph(legend) + _edge(found)
+    return table(head, rows, names=0) + paragraph(legend) + _edge(found)
 
 
 def _words(status: np.ndarray) -> str:

@@ -27,8 +27,8 @@ table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #eee; font-variant-numeric: tabular-nums }
 th { border-color: #999; vertical-align: bottom; white-space: normal }
-th:first-child, td:first-child, .name { text-align: left }
-.name { white-space: normal; overflow-wrap: anywhere; min-width: 4rem; max-width: 24rem }
+th:first-child, td:first-child, .name, .bars { text-align: left }
+.name { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; max-width: 24rem }
 .best { background: #e5f1f8; font-weight: 600 }
 .one-se { background: #f3f3f3 }
 .bar { display: inline-block; height: .7rem; background: #0072B2 }
