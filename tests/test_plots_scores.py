@@ -143,7 +143,7 @@ def test_bands_are_quantiles_of_resampled_curves(draw, area):
         assert np.isclose(sides, low, atol=1e-6).any()
         assert np.isclose(sides, high, atol=1e-6).any()
     low, high = np.quantile(areas, [0.025, 0.975])
-    assert texts(ax)[0].endswith(f"(95 %: {low:.3f} to {high:.3f})")
+    assert texts(ax)[0].endswith(f"(95%: {low:.3f} to {high:.3f})")
     other = draw(Z, y, c, key=jax.random.key(4), num_resamples=R).collections[0]
     assert not np.array_equal(other.get_paths()[0].vertices, vertices)
 

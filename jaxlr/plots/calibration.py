@@ -23,7 +23,7 @@ class Bins(NamedTuple):
         share: of the weight of all examples.
         probability: the mean that was predicted.
         frequency: how much of the weight the outcome has.
-        low, high: ends of the 95 % interval of the frequency.
+        low, high: ends of the 95% interval of the frequency.
     """
 
     number: np.ndarray
@@ -47,7 +47,7 @@ def reliability_diagram(
 
     In bins of equal width, as `jaxlr.metrics.calibration_error` has them: of the probability of
     class 1; for K > 2 classes, of the most likely class. Grey bars are the shares of the examples
-    in the bins; the error bars are Wilson's 95 % intervals (JASA 22, 1927) for as many examples
+    in the bins; the error bars are Wilson's 95% intervals (JASA 22, 1927) for as many examples
     as the weights are worth, `(Σc)²/Σc²`.
 
     Args:
@@ -111,7 +111,7 @@ def reliability(
 
 
 def _wilson(frequency: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the 95 % interval of a frequency among so many.
+    """Return the ends of the 95% interval of a frequency among so many.
 
     >>> [end.round(4).tolist() for end in _wilson(np.array([0.0, 0.5]), np.array([10.0, 10.0]))]
     [[0.0, 0.2366], [0.2775, 0.7634]]

@@ -69,7 +69,7 @@ def roc_curve(
         y: labels as in `Batch`: `(m,)`, or probabilities `(K, m)`.
         weights: of the examples: None, `(m,)`, or `LazyWeights`.
         ax: where to draw; a new figure's axes when None.
-        key: a `jax.random.key` for bands that hold the middle 95 % of the curves of resampled
+        key: a `jax.random.key` for bands that hold the middle 95% of the curves of resampled
             examples, at each place of the x axis; without a key there are none.
         num_resamples: how many.
         class_names: of the K classes; their numbers when None.
@@ -85,9 +85,9 @@ def roc_curve(
     >>> ax.get_legend().get_texts()[0].get_text()
     'AUC 0.750'
     """
-    ax = axes_or_new(ax)
+    ax, ranking = axes_or_new(ax), rank(Z, y, weights)
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=0)
-    _draw(_ROC, rank(Z, y, weights), ax, key, num_resamples, class_names)
+    _draw(_ROC, ranking, ax, key, num_resamples, class_names)
     return ax
 
 
@@ -160,7 +160,7 @@ def _draw(
             step = "pre" if kind.steps else None
             ax.fill_between(GRID, low[:-1], high[:-1], color=color, alpha=0.2, lw=0, step=step)
             if K == 2 and width > 150:
-                label += f" (95 %: {low[-1]:.3f} to {high[-1]:.3f})"
+                label += f" (95%: {low[-1]:.3f} to {high[-1]:.3f})"
         curve = each[group[0]] if len(group) == 1 else _mean(kind, [each[k] for k in group])
         _line(kind, curve, ax, color=color, lw=1.5, zorder=2, label=label)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

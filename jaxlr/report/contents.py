@@ -219,7 +219,7 @@ def _pictures(found: Sweep) -> str:
     few = Z.size <= _RESAMPLED
     bands = {"key": jax.random.key(found.seed) if few else None, "num_resamples": _RESAMPLES}
     each = "" if Z.ndim == 1 else " Each class against the rest."
-    band = " The bands hold 95 % of the curves of resampled examples." if few else ""
+    band = " The bands hold 95% of the curves of resampled examples." if few else ""
     shown += [
         figure(
             plots.roc_curve(Z, y, weights, class_names=names, **bands),
@@ -235,7 +235,7 @@ def _pictures(found: Sweep) -> str:
             plots.reliability_diagram(Z, y, weights, class_names=names),
             "Reliability",
             "On the diagonal probabilities are frequencies; the calibration error is the mean "
-            "distance from it. Lines up and down are 95 % intervals.",
+            "distance from it. Lines up and down are 95% intervals.",
         ),
     ]
     note = (
