@@ -40,7 +40,7 @@ def log_loss(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     >>> f"{log_loss(jnp.zeros(4), jnp.array([0, 1, 1, 0])):.6f}"
     '0.693147'
     """
-    Z, y, weights, pointwise = _prepare(Z, y, weights)
+    Z, y, weights, pointwise = prepare(Z, y, weights)
     return _mean(pointwise.value_and_residual(Z, y)[0], weights)
 
 
@@ -59,7 +59,7 @@ def accuracy(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     >>> float(accuracy(jnp.array([2.0, -1.0, 3.0, -4.0]), jnp.array([1, 1, 1, 0])))
     0.75
     """
-    Z, y, weights, _ = _prepare(Z, y, weights)
+    Z, y, weights, _ = prepare(Z, y, weights)
     right = jnp.where(Z > 0, y, 1 - y) if Z.ndim == 1 else _of_predicted(Z, y)
     unknown = jnp.isnan(Z) if Z.ndim == 1 else jnp.isnan(Z).any(axis=0)
     return _mean(jnp.where(unknown, jnp.nan, right), weights)
@@ -82,7 +82,7 @@ def roc_auc(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> A
     >>> float(roc_auc(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])))
     0.75
     """
-    Z, y, weights, _ = _prepare(Z, y, weights)
+    Z, y, weights, _ = prepare(Z, y, weights)
     if Z.ndim == 1:
         return _auc(Z, y, weights)
     one_against_rest = jax.vmap(_auc, in_axes=(0, 0, None))
@@ -104,7 +104,7 @@ def brier_score(Z: Array, y: Array, weights: Array | LazyWeights | None = None) 
     >>> float(brier_score(jnp.zeros(4), jnp.array([0, 1, 1, 0])))
     0.25
     """
-    Z, y, weights, pointwise = _prepare(Z, y, weights)
+    Z, y, weights, pointwise = prepare(Z, y, weights)
     squares = pointwise.value_and_residual(Z, y)[1] ** 2
     return _mean(squares if Z.ndim == 1 else squares.sum(axis=0), weights)
 
@@ -130,7 +130,7 @@ def calibration_error(
     >>> float(calibration_error(jnp.zeros(4), jnp.array([0, 1, 1, 1])))
     0.25
     """
-    Z, y, weights, pointwise = _prepare(Z, y, weights)
+    Z, y, weights, pointwise = prepare(Z, y, weights)
     p, gap = pointwise.probability(Z), pointwise.value_and_residual(Z, y)[1]
     if Z.ndim == 2:
         p, gap = _of_predicted(Z, p), _of_predicted(Z, gap)
@@ -143,7 +143,7 @@ def calibration_error(
 # --- What they share ----------------------------------------------------------------------------
 
 
-def _prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
+def prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
     """Return logits, labels as probabilities, weights, in one dtype; and the pointwise loss."""
     Z, y = jnp.asarray(Z), jnp.asarray(y)
     if isinstance(weights, LazyWeights):

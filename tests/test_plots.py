@@ -6,11 +6,10 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from jaxlr import CrossValidation, Params, Penalty, Scores, Solution, plots
+from jaxlr.plots import style
+from tests.pictures import SIZES, assert_clear, awkward_names, color_of, new_axes, points
 
 L2 = np.geomspace(1e-4, 1.0, 9)
 
@@ -30,20 +29,6 @@ def solution(n=30, classes=(), l2=L2, seed=0):
     w = rng.normal(size=(n, *classes)) * rng.gamma(0.5, 2.0, n).reshape(n, *[1] * len(classes))
     lanes = w / (1 + 50 * l2.reshape(-1, 1, *[1] * len(classes)))
     return Solution(Params(lanes, np.zeros((len(l2), *classes))), *[np.zeros(len(l2))] * 6)
-
-
-def new_axes(width=4.8, height=3.6):
-    figure = Figure((width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
-
-
-def color_of(line):
-    return to_hex(line.get_color()).upper()
-
-
-def points(line):
-    return np.asarray(line.get_xydata(), float)
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
@@ -132,7 +117,7 @@ def test_coefficient_path_names_the_largest_and_draws_all():
     drawn = [np.asarray(line.get_ydata()) for line in ax.lines]
     for j in range(30):
         assert any(np.array_equal(w[:, j], y) for y in drawn)
-    grey = [line for line in ax.lines if color_of(line) == plots._GREY]
+    grey = [line for line in ax.lines if color_of(line) == style.GREY]
     assert len(grey) == 24
     assert all(line.get_linewidth() < 1 for line in grey)
     assert ax.get_xscale() == "log"
@@ -177,49 +162,39 @@ def test_arguments_that_do_not_fit():
         plots.coefficient_path(L2, solution(), ["a"])
 
 
-@pytest.mark.parametrize("size", [(9.6, 3.6), (3.0, 2.0)])
+def test_names_are_shown_as_they_are():
+    names = ["_private", "$a_b$ and $", "two\nlines", "x" * 100]
+    ax = plots.coefficient_path(L2, solution(4), names)
+    ax.figure.canvas.draw()
+    told = {text.get_text() for text in ax.texts}
+    assert told >= {"_private", r"\$a_b\$ and \$", "two lines"}
+    (long,) = told - {"_private", r"\$a_b\$ and \$", "two lines"}
+    assert set(long) == {"x", "…"}
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("n", "classes"), [(1, ()), (200, ()), (64, (10,))])
 def test_no_text_overlaps_another_or_is_cut(size, n, classes):
+    names = awkward_names(n)
     for seed in range(2):
-        path = new_axes(size[0] / (2 if size[0] > 4 else 1), size[1])
-        plots.coefficient_path(L2, solution(n, classes, seed=seed), ax=path)
-        curve = new_axes(size[0] / (2 if size[0] > 4 else 1), size[1])
-        plots.validation_curve(cross_validation(slope=5.0 * seed), curve)
-        for ax in (path, curve):
-            ax.figure.canvas.draw()
-            assert_clear(ax)
-
-
-def assert_clear(ax):
-    legend = ax.get_legend()
-    texts = [*ax.texts, ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else ())]
-    for axis in (ax.xaxis, ax.yaxis):
-        low, high = sorted(axis.get_view_interval())
-        ticks = zip(axis.get_majorticklabels(), axis.get_majorticklocs(), strict=True)
-        texts += [label for label, place in ticks if low <= place <= high]
-    # Text's own extent: that of an annotation has its arrow in it.
-    boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts if t.get_text()]
-    width, height = ax.figure.canvas.get_width_height()
-    for i, (name, box) in enumerate(boxes):
-        assert box.x0 >= -1, name
-        assert box.x1 <= width + 1, name
-        assert box.y0 >= -1, name
-        assert box.y1 <= height + 1, name
-        for other, second in boxes[:i]:
-            assert not box.padded(-0.5).overlaps(second), (name, other)
+        lanes = solution(n, classes, seed=seed)
+        assert_clear(
+            plots.coefficient_path(L2, lanes, names, new_axes(*size), "standard deviation")
+        )
+        assert_clear(plots.validation_curve(cross_validation(slope=5.0 * seed), new_axes(*size)))
 
 
 def test_labels_are_moved_apart_and_stay_within():
     rng = np.random.default_rng(0)
     for _ in range(50):
         places = rng.uniform(0, 1, rng.integers(1, 8)).round(1)
-        moved = plots._apart(places, 0.1)
+        moved = style.apart(places, 0.1)
         order = np.argsort(places, kind="stable")
         assert (np.diff(moved[order]) >= 0.1 - 1e-9).all()
         assert moved.min() >= -1e-9
         assert moved.max() <= 1 + 1e-9
     far = np.array([0.9, 0.1, 0.5])
-    np.testing.assert_allclose(plots._apart(far, 0.1), far)
+    np.testing.assert_allclose(style.apart(far, 0.1), far)
 
 
 def test_nothing_optional_is_imported_and_no_state_of_matplotlib_is_touched():

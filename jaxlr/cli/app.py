@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jaxlr
+from jaxlr import report as reporting
 from jaxlr.cli import audit as auditing
 from jaxlr.cli import sweep as sweeping
 from jaxlr.cli.refusal import Refusal
@@ -22,6 +24,7 @@ _EXAMPLES = """\b
 Examples:
   jaxlr sweep
   jaxlr sweep --dataset digits --plot digits.png --output digits.npz
+  jaxlr sweep --report sweep.html
   jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json"""
 _AUDIT_EXAMPLES = """\b
 Examples:
@@ -90,6 +93,9 @@ def make_app() -> "typer.Typer":
         output: Annotated[
             Path | None, option("Write the best model, fitted to all data.", metavar="FILE.npz")
         ] = None,
+        report: Annotated[
+            Path | None, option("Write a page: table, pictures, model.", metavar="FILE.html")
+        ] = None,
         as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
     ) -> None:
         """Choose the penalty by cross-validation on a real data set.
@@ -101,7 +107,7 @@ def make_app() -> "typer.Typer":
         Exit code: 0; 1 if a fit failed; 2 if the options cannot be used.
         """
         with _in_a_sentence():
-            sweeping.check_files(plot, output)
+            sweeping.check_files(plot, output, report)
             found = sweeping.run(sweeping.load(dataset), penalties, l2_min, l2_max, folds, seed)
             if as_json:
                 typer.echo(json.dumps(sweeping.content(found), allow_nan=False))
@@ -109,6 +115,8 @@ def make_app() -> "typer.Typer":
                 sweeping.show(found)
             # Last: if a disk is full, what was computed has been told.
             sweeping.write(found, plot, output)
+            if report is not None:
+                reporting.write(report, found, shlex.join(["jaxlr", *sys.argv[1:]]))
         failed = sweeping.failure(found)
         if failed:
             typer.echo(f"jaxlr: {failed}", err=True)

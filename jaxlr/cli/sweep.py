@@ -51,9 +51,10 @@ class Sweep(NamedTuple):
     seconds: float  # compiling included
 
 
-def check_files(plot: Path | None, output: Path | None) -> None:
+def check_files(plot: Path | None, output: Path | None, report: Path | None = None) -> None:
     """Refuse what could not be written in the end; import what will be needed then."""
-    for path, endings in ((plot, (".png", ".svg", ".pdf")), (output, (".npz",))):
+    known = (plot, (".png", ".svg", ".pdf")), (output, (".npz",)), (report, (".html",))
+    for path, endings in known:
         if path is not None:
             if path.suffix.lower() not in endings:
                 raise Refusal(f"{path} is a name that does not end in {' or '.join(endings)}.")
@@ -62,7 +63,7 @@ def check_files(plot: Path | None, output: Path | None) -> None:
             with write_atomically(path, replace=False):
                 pass
     require("rich.console", "cli")
-    if plot is not None:
+    if plot is not None or report is not None:
         require("matplotlib.figure", "plots")
 
 

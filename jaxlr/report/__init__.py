@@ -1,0 +1,5 @@
+"""A sweep as one page of HTML that needs nothing else: no script, no font, no network."""
+
+from jaxlr.report.contents import page, write
+
+__all__ = ["page", "write"]
