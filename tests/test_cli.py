@@ -81,6 +81,7 @@ def test_numbers_are_scikit_learns(files):
         assert np.shape(content[name]) == (4, 3)
 
 
+@pytest.mark.slow
 def test_softmax_in_a_process_of_its_own_in_an_empty_folder(tmp_path):
     command = [sys.executable, "-m", "jaxlr.cli", "sweep", "--dataset", "iris", "--json"]
     options = ["--folds", "2", "--penalties", "2", "--l2-min", "0.001"]

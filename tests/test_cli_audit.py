@@ -115,6 +115,7 @@ def test_what_cannot_be_audited_ends_with_a_sentence_and_no_verdict(folder, args
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_jaxlrs_own_derivatives_are_a_table(monkeypatch):
     two = self_audit.cases()[:2]
     monkeypatch.setattr(audit, "cases", lambda: two)

@@ -64,6 +64,7 @@ def test_reaches_the_optimum(x64, n, m, n_classes, l2, factors, options):
         np.testing.assert_allclose(same(a), same(b), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_bound_is_above_the_excess_and_near_it(x64):
     """At points along the way to the optimum, and at the optimum."""
     for n_classes in (2, 3):
@@ -144,6 +145,7 @@ def test_columns_of_wild_scales_constant_and_repeated(x64_on):
     np.testing.assert_allclose(solution.loss, optimum, rtol=1e-10 if x64_on else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1_000, 40_000])
 def test_a_constant_column_is_nothing_beside_the_intercept(dtype, m):
     """Though its mean is not a number of the dtype, and a plain sum of it is not m times it."""
@@ -234,6 +236,7 @@ def test_one_compilation_for_new_values():
     assert _fit._cache_size() == before  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_invariances_of_the_optimum(x64):
     _, batch = problem(3, 20, weights=True)
     penalty = jaxlr.Penalty(0.1)

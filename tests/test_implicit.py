@@ -165,6 +165,7 @@ def test_the_residual_of_a_system_that_is_not_solved(monkeypatch):
     assert jnp.linalg.norm(left.w) > 0.05 * jnp.linalg.norm(v.w)
 
 
+@pytest.mark.slow
 def test_the_intercept_alone_in_closed_form(x64):
     # With w held at 0 by its penalty the fit is b = log ȳ/(1−ȳ).
     y, c = jnp.array([0.0, 1.0, 1.0, 0.0, 1.0]), jnp.array([1.0, 2.0, 0.5, 1.0, 3.0])
@@ -292,6 +293,7 @@ def test_other_batches(case):
     np.testing.assert_allclose(dot.b * 0.1, expected.b, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_no_penalty_and_columns_of_wild_scales_of_which_a_sample_misses_one(n_classes):
     """What is returned solves the system, of autodiff of the plain loss, and is of least norm."""
@@ -336,6 +338,7 @@ def test_what_does_not_move_the_optimum_has_no_derivative():
         )
 
 
+@pytest.mark.slow
 def test_float32_and_sweeps():
     with jax.enable_x64(False):
         _, batch = problem(3, 20, seed=2)

@@ -29,6 +29,7 @@ def test_a_sample_has_one_example_of_each_stretch(small_samples):
     assert len(set((np.asarray(sample.X[0]) % 10).tolist())) > 5  # no period
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_pilot_is_the_optimum_of_its_sample(x64, small_samples, n_classes):
     _, batch = problem(3, 400, n_classes, weights=True)

@@ -85,6 +85,7 @@ def test_counts_of_draws_have_their_distribution():
     np.testing.assert_allclose(multinomial.mean(axis=0), 1, atol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [jaxlr.multinomial_counts, jaxlr.poisson_counts])
 def test_bootstrap_lanes_are_fits_to_repeated_examples(x64, counts):
     _, batch = problem(3, 60, weights=True, offset=True)

@@ -14,6 +14,7 @@ GRID = cases()
 
 @pytest.mark.parametrize("case", GRID, ids=[case.name for case in GRID])
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_programs")
 def test_every_derivative_agrees(case):
     for function in FUNCTIONS:
         report = audit_case(function, case)

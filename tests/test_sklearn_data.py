@@ -45,6 +45,7 @@ SETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "source", "cuts"), SETS, ids=[name for name, *_ in SETS])
 def test_coefficients_are_scikit_learns(quick_programs, name, source, cuts):
     X, y = source(name)

@@ -190,6 +190,7 @@ def test_traced_folds_are_refused_in_words():
         )
 
 
+@pytest.mark.slow
 def test_cross_validation_of_splits_is_fits_to_their_examples(x64):
     _, batch = problem(3, 40, weights=True)
     rng = np.random.default_rng(1)
@@ -206,6 +207,7 @@ def test_cross_validation_of_splits_is_fits_to_their_examples(x64):
             np.testing.assert_allclose(found.scores.log_loss[p, s], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_leaving_out_one_example_at_a_time(x64):
     _, batch = problem(2, 15)
     found = jaxlr.cross_validate(batch, jaxlr.Penalty(jnp.array([0.1])), folds=jnp.arange(15))
