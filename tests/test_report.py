@@ -212,6 +212,17 @@ def test_the_certificate_and_how_to_reproduce_are_told(page, binary):
     assert "No bound on its distance" in report.page(binary._replace(path=endless), "")
 
 
+def test_columns_that_were_left_as_they_are_have_one_unit(binary):
+    data = binary.data._replace(mean=np.zeros(5), scale=np.ones(5))
+    told = Page(report.page(binary._replace(data=data), ""))
+    assert "standard" not in told.text.partition("Data")[2].partition("How to")[0].replace(
+        "standard error", ""
+    )
+    w = {cells[0]: cells[1:] for _, cells in told.rows if len(cells) == 2}
+    for j, name in enumerate(data.feature_names):
+        assert w[name] == [f"{binary.path.params.w[1, j]:.6g}"]
+
+
 def test_many_coefficients_are_cut_and_it_is_said():
     one = found(3, n=60)
     told = Page(report.page(one, ""))

@@ -24,8 +24,8 @@ _EXAMPLES = """\b
 Examples:
   jaxlr sweep
   jaxlr sweep --dataset digits --plot digits.png --output digits.npz
-  jaxlr sweep --report sweep.html
-  jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json"""
+  jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json
+  jaxlr sweep --report sweep.html"""
 _AUDIT_EXAMPLES = """\b
 Examples:
   jaxlr audit

@@ -187,7 +187,7 @@ def sweep_figure(
     chosen = float(np.asarray(result.penalties.l2)[int(result.best)])
     right.axvline(chosen, color=COLORS[1], lw=0.8, ls="--", zorder=0)
     if title is not None:
-        figure.suptitle(title, fontsize="medium")
+        figure.suptitle(shown(title, 100), fontsize="medium")
     return figure
 
 

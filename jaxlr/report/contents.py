@@ -110,9 +110,12 @@ def _data(found: Sweep) -> str:
     ]
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
     summary = (
-        f"{batch.m_examples:,} examples × {batch.n_features:,} features, {batch.n_classes} "
-        "classes. Every column is standardised by the mean and standard deviation of all examples."
+        f"{batch.m_examples:,} examples × {batch.n_features:,} features, {batch.n_classes} classes."
     )
+    if _standardised(found):
+        summary += (
+            " Every column is standardised by the mean and standard deviation of all examples."
+        )
     if weights is not None:
         summary += " The examples have weights, and shares are of the weight."
     yardstick = (
@@ -127,7 +130,9 @@ def _data(found: Sweep) -> str:
         )
     head = "<tr><th class=name>class</th><th>examples</th><th>share</th><th></th></tr>"
     classes = f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
-    return paragraph(summary) + classes + paragraph(yardstick)
+    # What was read from a file has notes on what was done to its columns.
+    notes = "".join(map(paragraph, getattr(found.data, "notes", ())))
+    return paragraph(summary) + classes + paragraph(yardstick) + notes
 
 
 def _probabilities(found: Sweep) -> np.ndarray:
@@ -136,6 +141,10 @@ def _probabilities(found: Sweep) -> np.ndarray:
     if y.ndim == 2:
         return y
     return np.stack([1 - y, y]) if K == 2 else np.arange(K)[:, None] == y
+
+
+def _standardised(found: Sweep) -> bool:
+    return bool((found.data.scale != 1).any() or (found.data.mean != 0).any())
 
 
 def _weights(found: Sweep) -> Any:
@@ -196,7 +205,8 @@ def _edge(found: Sweep) -> str:
 def _pictures(found: Sweep) -> str:
     data, result = found.data, found.result
     l2, n = result.penalties.l2, data.batch.n_features
-    path = plots.coefficient_path(l2, found.path, data.feature_names, unit="standard deviation")
+    unit = "standard deviation" if _standardised(found) else "unit"
+    path = plots.coefficient_path(l2, found.path, data.feature_names, unit=unit)
     if result.best >= 0:
         path.axvline(float(l2[int(result.best)]), color=COLORS[1], lw=0.8, ls="--", zorder=0)
     shown = [
@@ -284,6 +294,9 @@ def _model(found: Sweep) -> str:
     meaning = (
         f"Coefficients are changes of the log-odds {of}per standard deviation of the feature, and "
         "per unit that it came in."
+        if _standardised(found)
+        else f"Coefficients are changes of the log-odds {of}per unit of the feature; the columns "
+        "were left as they are."
     )
     return paragraph(certificate) + paragraph(meaning) + _coefficients(found)
 
@@ -298,22 +311,24 @@ def _coefficients(found: Sweep) -> str:
     own = w / scale
     b_own = b - (np.asarray(data.mean, np.float64)[:, None] * own).sum(axis=0)
     kinds = [[name] for name in data.class_names] if softmax else [[]]
-    head = ["feature", *["class"] * softmax, "per standard deviation", "per unit"]
-    lines = [
-        Row(["(intercept)", *kind, f"{one:.4g}", f"{two:.6g}"], "one-se")
-        for kind, one, two in zip(kinds, b, b_own, strict=True)
-    ]
+    units = ["per standard deviation"] * _standardised(found)
+
+    def row(name: str, k: int, standard: float, own: float, kind: str = "") -> Row:
+        first = [f"{standard:.4g}"] * len(units)
+        return Row([name, *kinds[k], *first, f"{own:.6g}"], kind)
+
+    lines = [row("(intercept)", k, b[k], b_own[k], "one-se") for k in range(len(b))]
     order = np.argsort(-np.abs(w), axis=None, kind="stable")
     for j, k in zip(*np.unravel_index(order[:_ROWS], w.shape), strict=True):
-        cells = [data.feature_names[j], *kinds[k], f"{w[j, k]:.4g}", f"{own[j, k]:.6g}"]
-        lines.append(Row(cells))
+        lines.append(row(data.feature_names[j], int(k), w[j, k], own[j, k]))
+    head = ["feature", *["class"] * softmax, *units, "per unit"]
     rows = table(head, lines, names=2 if softmax else 1)
     if len(order) <= _ROWS:
         return rows
     return rows + paragraph(
         f"These are the {_ROWS} largest of {len(order):,} coefficients; the others are within "
-        f"±{np.abs(w).ravel()[order[_ROWS]]:.2g} per standard deviation. The option --output "
-        "writes all of them."
+        f"±{np.abs(w).ravel()[order[_ROWS]]:.2g}{' per standard deviation' if units else ''}. The "
+        "option --output writes all of them."
     )
 
 
@@ -327,6 +342,7 @@ def _reproduce(found: Sweep, command: str, written: str) -> str:
         "seed of the folds": found.seed,
         "time": f"{found.seconds:.1f} s, compiling included",
         "written": written,
+        "SHA-256 of the data": getattr(found.data, "source", {}).get("sha256", ""),
     }
     rows = [Row(fact) for fact in facts.items() if fact[1] != ""]
     return f"<pre>{text(command)}</pre>" + table(["", ""], rows, names=2)
