@@ -28,7 +28,7 @@ def drawn(n=3, m=30, n_classes=2, seed=0):
 def refitted(batch):
     """Return the mean held-out loss of a penalty, from a fit to the examples of each part."""
     outside, inside = (
-        jnp.stack([np.flatnonzero((FOLDS == k) == held) for k in range(3)])
+        jnp.stack([np.flatnonzero((k == FOLDS) == held) for k in range(3)])
         for held in (False, True)
     )
 
