@@ -126,7 +126,7 @@ def tune(
     groups: Array | None = None,
     optimizer: optax.GradientTransformation = _LBFGS,
     num_steps: int = 50,
-    gtol: Array | float = 1e-5,
+    gtol: Array | float = 1e-6,
     bounds: tuple[Array | float, Array | float] = (1e-8, 1e4),
     tol: Array | None = None,
     max_passes: Array | int = 500,
@@ -147,14 +147,16 @@ def tune(
         folds, key: as for `cross_validate`.
         groups: None, or the group of each feature, `(n,)` integers from 0: features of a group
             share one l2, that multiplies their factors. `jnp.arange(n)` for one each.
-        optimizer: any optax transformation. The default, `optax.lbfgs()`, finds the tolerance
-            by itself; another needs a learning rate in units of log l2, such as
-            `optax.adam(0.1)`. Keep the object to reuse the compiled program.
+        optimizer: any optax transformation, by default `optax.lbfgs()`. It sees V in a scale in
+            which the largest `|∂V/∂θ|` at the start is 1, so that learning rates are in units of
+            log l2, as in `optax.adam(0.1)`. Keep the object to reuse the compiled program.
         num_steps: a Python integer, the most points to try; within a step the line search of
             `optax.lbfgs` may evaluate several.
         gtol: stop where no `|∂V/∂θ|` is above this, but for penalties that stand at a bound and
-            want to cross it. A flat stretch meets it too: start from several points.
-        bounds: the least and the greatest l2, of every group.
+            want to cross it. Far from the best penalty V is flat and meets it too: V must also be
+            convex along the last step, so that the start alone never counts. Slopes below the
+            rounding of V, as in float32 under a penalty of 1e-7, tell nothing: do not start there.
+        bounds: the least and the greatest l2, of every group; the start is moved into them.
         tol, max_passes: of the fits, as for `fit`; a derivative is of the point that was found,
             so that the default is tighter than there: 1e-14 in float32, 1e-20 in float64.
         memory: bytes that the folds may need beyond X; they run in chunks that fit.
@@ -245,6 +247,9 @@ class _State(NamedTuple):
     log_l2: Array  # the next point to try
     memory: Any  # the optimiser's
     params: Params  # of the last fits: a lane for each fold
+    before: Array  # the last point,
+    slope: Array  # and the gradient there
+    scale: Array  # of the loss that the optimiser sees
     best: Array
     gradient: Array  # at the best
     value: Array
@@ -300,13 +305,14 @@ def _search(
         return values.mean(), solutions
 
     def move(state: tuple) -> tuple:
-        log_l2, memory, params, value, grad, _ = state
+        log_l2, memory, params, value, grad, scale, _ = state
+        grad = scale * grad
         updates, memory = optimizer.update(
-            grad, memory, log_l2, value=value, grad=grad,
-            value_fn=lambda log_l2: held_out(log_l2, params)[0],
+            grad, memory, log_l2, value=scale * value, grad=grad,
+            value_fn=lambda log_l2: scale * held_out(log_l2, params)[0],
         )  # fmt: skip
         log_l2 = jnp.clip(jnp.asarray(optax.apply_updates(log_l2, updates)), low, high)
-        return log_l2, memory, params, value, grad, jnp.array(False)
+        return log_l2, memory, params, value, grad, scale, jnp.array(False)
 
     def step(state: _State) -> _State:
         here, k = state.log_l2, state.num_steps
@@ -316,7 +322,13 @@ def _search(
         free = jnp.where(outward, 0, grad)
         ok = (fits.status <= Status.PRECISION_REACHED).all()
         ok = ok & jnp.isfinite(value) & jnp.isfinite(grad).all()
-        stationary = ok & (jnp.abs(free).max() <= gtol)
+        steepest = jnp.abs(free).max()
+        # Where V begins to fall from a flat stretch it is concave; it is convex about a minimum,
+        # and where it flattens out towards a bound.
+        bend = jnp.where(outward, 0, (grad - state.slope) * (here - state.before)).sum()
+        settled = (k > 0) & ((bend > 0) | (steepest == 0))
+        stationary = ok & (steepest <= gtol) & settled
+        scale = jnp.where((k == 0) & (steepest > 0), 1 / steepest, state.scale)
         end = jnp.where(at_bound.any(), TuneStatus.AT_BOUND, TuneStatus.CONVERGED)
         out = jnp.where(k + 1 < num_steps, _RUNNING, TuneStatus.OUT_OF_STEPS)
         status = jnp.where(ok, jnp.where(stationary, end, out), TuneStatus.FAILED)
@@ -327,20 +339,24 @@ def _search(
             (state.best, state.gradient, state.value),
         )
         # A loop of one turn or none: what has ended needs no line search.
-        todo = here, state.memory, fits.params, value, free, status == _RUNNING
+        todo = here, state.memory, fits.params, value, free, scale, status == _RUNNING
         log_l2, memory, *_ = lax.while_loop(lambda state: state[-1], move, todo)
         history = state.history.at[k].set(value)
         return _State(
-            log_l2, memory, fits.params, best, gradient, least, history, k + 1,
+            log_l2, memory, fits.params, here, grad, scale, best, gradient, least, history, k + 1,
             status.astype(jnp.int32),
         )  # fmt: skip
 
     start = jnp.clip(jnp.log(jnp.asarray(penalty.l2, dtype)), low, high)
     start = jnp.broadcast_to(start, num_groups or ())
     params = jax.tree.map(lambda a: jnp.stack([a] * num_folds), null_model(batch))
-    nan, infinite = jnp.full_like(start, jnp.nan), jnp.array(jnp.inf, dtype)
+    nan, infinite, one = (
+        jnp.full_like(start, jnp.nan),
+        jnp.array(jnp.inf, dtype),
+        jnp.ones((), dtype),
+    )
     first = _State(
-        start, optimizer.init(start), params, start, nan, infinite,
+        start, optimizer.init(start), params, start, nan, one, start, nan, infinite,
         jnp.full(num_steps, jnp.nan, dtype), jnp.int32(0), jnp.int32(_RUNNING),
     )  # fmt: skip
     last = lax.while_loop(lambda state: state.status == _RUNNING, step, first)

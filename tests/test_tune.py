@@ -25,16 +25,19 @@ def drawn(n=3, m=30, n_classes=2, seed=0):
     return jaxlr.Batch(batch.X, jnp.asarray(y), batch.weights, batch.offset, n_classes)
 
 
-def refitted(batch, folds):
+def refitted(batch):
     """Return the mean held-out loss of a penalty, from a fit to the examples of each part."""
-    splits = [(folds != k, folds == k) for k in range(folds.max() + 1)]
+    outside, inside = (
+        jnp.stack([np.flatnonzero((k == FOLDS) == held) for k in range(3)])
+        for held in (False, True)
+    )
 
     def value(penalty):
-        losses = []
-        for outside, inside in splits:
-            seen, scored = (batch.select(lambda a, i=i: a[..., i]) for i in (outside, inside))
-            losses.append(plain_loss(jaxlr.fit(seen, penalty).params, scored))
-        return jnp.stack(losses).mean()
+        def of_fold(places):
+            seen, scored = (batch.select(lambda a, i=i: a[..., i]) for i in places)
+            return plain_loss(jaxlr.fit(seen, penalty).params, scored)
+
+        return jax.lax.map(of_fold, (outside, inside)).mean()
 
     return quick(value)
 
@@ -51,7 +54,7 @@ def test_value_and_gradient_by_refits_outside_folds():
     factors = jnp.array([1.0, 2.0, 0.5, 1.0])
     start = jaxlr.Penalty(0.3, factors)
     tuned = jaxlr.tune(batch, start, folds=FOLDS, groups=groups, optimizer=ADAM, num_steps=1)
-    refits = refitted(batch, FOLDS)
+    refits = refitted(batch)
 
     def value(log_l2):
         return refits(jaxlr.Penalty(jnp.array(1.0), factors * jnp.exp(log_l2)[groups]))
@@ -86,7 +89,8 @@ def test_one_penalty_is_the_best_of_a_fine_grid_from_each_start():
     def tune(l2):
         return jaxlr.tune(batch, jaxlr.Penalty(l2), folds=FOLDS, gtol=1e-8)
 
-    lanes = jax.vmap(tune)(jnp.array([1e-3, 3.0])).raise_if_failed()
+    # At 1e-7 the loss is flat: the slope by log l2 is below the tolerance.
+    lanes = jax.vmap(tune)(jnp.array([1e-7, 3.0])).raise_if_failed()
     on_grid = jaxlr.cross_validate(batch, jaxlr.Penalty(grid), folds=FOLDS)
     losses = np.asarray(on_grid.scores.log_loss.mean(axis=1))
     best = losses.argmin()
@@ -123,7 +127,7 @@ def test_features_that_do_not_help_are_penalised_away():
     assert tuned.status == (
         jaxlr.TuneStatus.AT_BOUND if at_bound.any() else jaxlr.TuneStatus.CONVERGED
     )
-    assert (jnp.abs(tuned.gradient)[~at_bound] <= 1e-5).all()
+    assert (jnp.abs(tuned.gradient)[~at_bound] <= 1e-6).all()
 
 
 def test_another_optimizer_and_honest_ends():
@@ -136,7 +140,7 @@ def test_another_optimizer_and_honest_ends():
 
     tuned = tune(noise, jaxlr.Penalty(0.1))
     # Adam's first step is its learning rate, whatever the gradient.
-    second = refitted(noise, FOLDS)(jaxlr.Penalty(jnp.array(0.1 * np.exp(0.1))))
+    second = refitted(noise)(jaxlr.Penalty(jnp.array(0.1 * np.exp(0.1))))
     np.testing.assert_allclose(tuned.history[1], second, rtol=1e-7)
     assert (tuned.status, tuned.num_steps) == (jaxlr.TuneStatus.OUT_OF_STEPS, 3)
     np.testing.assert_allclose(tuned.penalty.l2, 0.1 * np.exp(0.2), rtol=0.01)
