@@ -5,6 +5,7 @@ from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, make_curvature
 from jaxlr.descent import Descent, gradient_descent, minibatch_descent
 from jaxlr.fit import fit
+from jaxlr.implicit import InverseHvp, inverse_hvp
 from jaxlr.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
 from jaxlr.linear import logits, predict, predict_proba
 from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
@@ -20,6 +21,7 @@ from jaxlr.resampling import (
     stratified_folds,
 )
 from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
+from jaxlr.tune import Tuned, TuneStatus, tune
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 
 __version__ = "0.1.0"
@@ -32,6 +34,7 @@ __all__ = [
     "Descent",
     "FitError",
     "FoldWeights",
+    "InverseHvp",
     "LeaveOneOut",
     "Params",
     "Penalty",
@@ -39,6 +42,8 @@ __all__ = [
     "Solution",
     "SplitWeights",
     "Status",
+    "TuneStatus",
+    "Tuned",
     "bootstrap",
     "certify",
     "cross_validate",
@@ -51,6 +56,7 @@ __all__ = [
     "hvp",
     "influence",
     "init_params",
+    "inverse_hvp",
     "leave_one_out",
     "leave_one_out_params",
     "logits",
@@ -68,5 +74,6 @@ __all__ = [
     "splits",
     "stratified_folds",
     "sweep",
+    "tune",
     "value_and_grad",
 ]

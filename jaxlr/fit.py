@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
-from jaxlr.implicit import with_derivatives
+from jaxlr.implicit import warn_if_failed, with_derivatives
 from jaxlr.objective import NO_PENALTY
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
 from jaxlr.solve import solve
@@ -51,9 +51,11 @@ def fit(
     `params` and `loss` are differentiable with respect to X, y, weights, offset, l2 and
     factors, in forward and reverse mode and more than once, by the implicit function theorem
     (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
-    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`: a smaller `tol` makes
-    it smaller. Where parameters are not determined (no penalty, collinear features) it is the
-    one of least norm. It is NaN for a fit whose status is not ok.
+    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
+    Where parameters are not determined (no penalty, collinear features) it is the one of least
+    norm. It is NaN for a fit whose status is not ok, with a warning outside jit and vmap, and
+    where its linear system could not be solved to √eps: `inverse_hvp` returns such a solve with
+    its residual.
 
     Args:
         batch: the examples.
@@ -81,10 +83,10 @@ def fit(
     """
     params = init_params(batch.n_features, batch.n_classes) if init is None else init
     check_shapes(params, batch, penalty)
-    return _fit(batch, penalty, init, curvature, tol, max_passes)
+    return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
 
 
-def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
+def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     if curvature is not None:
         return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
     batch, Q = narrow(batch, penalty)
@@ -96,7 +98,7 @@ def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution,
 _fit = jax.jit(with_derivatives(_search))
 
 
-def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor]:
+def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     null = null_model(batch)
     of_sample = curvature is not None or sample_size(batch) < batch.m_examples
     if curvature is None and of_sample:
@@ -121,4 +123,5 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
         status.astype(jnp.int32),
         jnp.where(finite, end.decrement, jnp.inf),
     )
-    return solution, end.factor
+    # That of a null model is no more than a start: at the optimum another is made.
+    return solution, end.factor if of_sample else None

@@ -8,9 +8,9 @@ labels, weights and offset, or the penalty. Differentiate `g(θ(u), u) = 0`:
 
 The right-hand side is the derivative of the hand-derived gradient; H acts by the hand-derived
 Hessian–vector product. The system is solved by conjugate gradients, preconditioned with the
-curvature that serves the fit, taken at the optimum: of all examples where they are few, and then
-two or three products with H are enough; of a sample where they are many. How the optimum was
-found does not matter.
+curvature that serves the fit. Where it began with that of the null model, of few examples, it is
+taken anew at the optimum, and two or three products with H are enough. How the optimum was found
+does not matter.
 
 Where H is singular the answer is the one of least norm in (w, b), dθ = −H⁺ ∂g/∂u du. The
 directions that H does not see are known beforehand: those of the unpenalised features that no
@@ -20,19 +20,22 @@ classes alike in an unpenalised feature or in the intercept.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
-from jaxlr.objective import hvp, value_and_grad
-from jaxlr.pilot import sample, sample_size
+from jaxlr.objective import NO_PENALTY, hvp, value_and_grad
+from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, Status
+from jaxlr.tiles import working
+from jaxlr.types import Array, Batch, FitError, Params, Penalty, Solution, Status, check_shapes
 from jaxlr.wide import back, into, narrow
 
 _MOST = 500  # products with H in a solve
@@ -63,8 +66,7 @@ def make_inverse(
     Args:
         params: the optimum.
         batch, penalty: the objective.
-        factor: of the inverse Hessian near the optimum, if one is known. Where the examples are
-            few that at the optimum is made all the same: it is as cheap as exact.
+        factor: of the inverse Hessian near the optimum, if one is known.
     """
     batch, Q = narrow(batch, penalty)
     params = into(Q, params)
@@ -72,7 +74,7 @@ def make_inverse(
     factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
     ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
     unseen = jnp.zeros((n + 1, n + 1), dtype)
-    if factor is None or sample_size(batch) == batch.m_examples:
+    if factor is None:
         curvature = make_curvature(params, sample(batch))
         factor = factorise(curvature, penalty)
     factor = Factor(*(a.astype(dtype) for a in factor))
@@ -125,14 +127,27 @@ def _project(inverse: Inverse, x: Params) -> Params:
 
 def _approximate(inverse: Inverse, r: Params) -> Params:
     """Return P·r with P near H⁺: symmetric, and zero where H is."""
+    return _by_parts(
+        inverse,
+        r,
+        lambda r: _project(inverse, precondition(inverse.factor, _project(inverse, r))),
+        lambda rest, l2: rest / jnp.where(l2 == 0, 1, l2),
+    )
+
+
+def _seen(inverse: Inverse, r: Params) -> Params:
+    """Return the part of r that H sees."""
+    return _by_parts(inverse, r, lambda r: _project(inverse, r), lambda rest, _: rest)
+
+
+def _by_parts(inverse: Inverse, r: Params, within: Callable, beyond: Callable) -> Params:
+    """Return `within(r)` in the span of the examples, and beyond it what H, l2 there, sees."""
     narrow_r = into(inverse.Q, r)
-    x = _project(inverse, precondition(inverse.factor, _project(inverse, narrow_r)))
-    x = back(inverse.Q, x)
+    x = back(inverse.Q, within(narrow_r))
     if inverse.Q is None:
         return x
-    # Beyond the span of the examples H is the penalty alone.
     rest, l2 = r.w - back(inverse.Q, narrow_r).w, inverse.ridge[0]
-    return x._replace(w=x.w + jnp.where(l2 == 0, 0, rest / jnp.where(l2 == 0, 1, l2)))
+    return x._replace(w=x.w + jnp.where(l2 == 0, 0, beyond(rest, l2)))
 
 
 def _inner(a: Params, b: Params) -> Array:
@@ -143,12 +158,13 @@ def _add(a: Params, t: Array, b: Params) -> Params:
     return jax.tree.map(lambda a, b: a + t * b, a, b)
 
 
-def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Params:
-    """Return H⁺r; NaN where the residual, in the norm of P, stays above √eps of what it was.
+def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> tuple[Params, Array]:
+    """Return H⁺r, and the square of the residual over that of r, both in the norm of P.
 
-    All directions are in the range of P, which is that of H.
+    All directions are in the range of P, which is that of H; what H does not see of r would stay
+    in the residual, and rounding of it with it.
     """
-    eps = jnp.finfo(r.w.dtype).eps
+    eps, r = jnp.finfo(r.w.dtype).eps, _seen(inverse, r)
     z = _approximate(inverse, r)
     first = _inner(r, z)
 
@@ -169,8 +185,7 @@ def _conjugate_gradients(product: Callable, inverse: Inverse, r: Params) -> Para
 
     zero = jax.tree.map(jnp.zeros_like, r)
     x, *_, rz, _ = lax.while_loop(more, step, (zero, r, z, first, 0))
-    solved = jnp.where(rz <= eps * first, 1, jnp.nan).astype(first.dtype)
-    return jax.tree.map(lambda a: a * solved, x)
+    return x, rz / jnp.where(first == 0, 1, first)
 
 
 def solve_hessian(
@@ -178,7 +193,7 @@ def solve_hessian(
 ) -> Params:
     """Return `H⁺r`, with H the Hessian of the objective: the x of least norm with `Hx = r`.
 
-    Linear in r: forward and reverse mode.
+    Linear in r: forward and reverse mode. NaN where the residual stays above √eps.
 
     Args:
         inverse: from `make_inverse`.
@@ -195,18 +210,94 @@ def solve_hessian(
         return ravel_pytree(product(unravel(v)))[0]
 
     def solve(_, r):
-        return ravel_pytree(_conjugate_gradients(product, inverse, unravel(r)))[0]
+        x, squared = _conjugate_gradients(product, inverse, unravel(r))
+        x = ravel_pytree(x)[0]
+        return x * jnp.where(squared <= jnp.finfo(x.dtype).eps, 1, jnp.nan).astype(x.dtype)
 
     return unravel(lax.custom_linear_solve(product_flat, r_flat, solve, symmetric=True))
 
 
+class InverseHvp(NamedTuple):
+    """What `inverse_hvp` returns.
+
+    Args:
+        product: `H⁺v`, of the shapes of v.
+        residual: `‖v − Hx‖ / ‖v‖`, `()`, of what H sees of v, in a norm near that of H⁻¹: about
+            the relative error of the product in the norm of H. Taken from one more product, not
+            from what the solver believes.
+        nullity: the dimension of what H does not see, `()` integer: 0 where it is invertible.
+            For the softmax it is 1 at least: a shift of the intercept that all classes share.
+    """
+
+    product: Params
+    residual: Array
+    nullity: Array
+
+
+@jax.jit
+def inverse_hvp(
+    params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY
+) -> InverseHvp:
+    """Return the inverse Hessian times a vector, the system in each derivative of a fit.
+
+        H x = v
+
+    Where H is singular, the x of least norm that solves it for the part of v that H sees.
+
+    The derivatives of `fit` are NaN where the residual of their system stays above √eps; here
+    nothing is hidden.
+
+    Args:
+        params: the optimum: far from it H may be singular where this does not expect it.
+        v: of the shapes of params.
+        batch, penalty: the objective.
+
+    Returns:
+        `InverseHvp(product, residual, nullity)`.
+
+    Raises:
+        ValueError: shapes do not fit each other.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]] * 2), jnp.array([0, 1, 0, 1]))
+    >>> zero = Params(jnp.zeros(2), jnp.array(0.0))
+    >>> x, residual, nullity = inverse_hvp(zero, zero._replace(b=jnp.array(1.0)), batch)
+    >>> x.w.round(4).tolist(), x.b.round(4).item(), bool(residual < 1e-4), int(nullity)
+    ([-4.0, -4.0], 24.0, True, 1)
+    """
+    check_shapes(params, batch, penalty)
+    params, dtype = working(params, batch)
+    v = Params(*(jnp.asarray(a, dtype) for a in v))
+    v = v if batch.intercept else v._replace(b=jnp.zeros_like(v.b))
+    inverse = make_inverse(params, batch, penalty)
+
+    def product(x):
+        return hvp(params, x, batch, penalty)
+
+    def squared(r):
+        return _inner(r, _approximate(inverse, r))
+
+    x, _ = _conjugate_gradients(product, inverse, v)
+    v = _seen(inverse, v)
+    left, whole = squared(_add(v, jnp.array(-1, dtype), product(x))), squared(v)
+    residual = jnp.sqrt(jnp.maximum(left, 0) / jnp.where(whole == 0, 1, whole))
+    unseen = jnp.maximum((inverse.unseen != 0).any(axis=0).sum(), int(not batch.intercept))
+    nullity = unseen
+    if batch.n_classes > 2:
+        # What is seen and not penalised, all classes may share.
+        nullity = batch.n_classes * unseen + (inverse.ridge == 0).sum() - unseen
+    if inverse.Q is not None:
+        beyond = (batch.n_features - inverse.Q.shape[1]) * (v.w.size // batch.n_features)
+        nullity = nullity + jnp.where(inverse.ridge[0] == 0, beyond, 0)
+    return InverseHvp(x, residual, nullity)
+
+
 def with_derivatives(
-    search: Callable[..., tuple[Solution, Factor]],
+    search: Callable[..., tuple[Solution, Factor | None]],
 ) -> Callable[..., Solution]:
     """Return `search(batch, penalty, *rest)`, a function to the optimum, with its derivatives.
 
     Args:
-        search: returns a `Solution`, and the factor that `make_inverse` takes. It is never
+        search: returns a `Solution`, and the factor that `make_inverse` takes or None. It is never
             differentiated itself, and what is in rest does not move the optimum.
     """
 
@@ -221,7 +312,7 @@ def with_derivatives(
 
 @jax.custom_jvp
 def _optimum(
-    found: tuple[Params, Array], known: tuple[Array, Factor], batch: Batch, penalty: Penalty
+    found: tuple[Params, Array], known: tuple[Array, Factor | None], batch: Batch, penalty: Penalty
 ) -> tuple[Params, Array]:
     """Return what was found, params and loss, as a function of the objective."""
     return found
@@ -251,3 +342,29 @@ def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
+
+
+def warn_if_failed(solution: Solution) -> Solution:
+    """Return the solution; where it is differentiated outside jit and vmap, warn of failed lanes.
+
+    The rule of a derivative runs in Python, and outside jit the status is there to look at. No
+    callback is compiled, which would cost time and could not be exported: inside jit the status
+    says it.
+    """
+    return _watched(solution) if isinstance(solution.loss, Tracer) else solution
+
+
+@jax.custom_jvp
+def _watched(solution: Solution) -> Solution:
+    return solution
+
+
+@_watched.defjvp
+def _watched_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (solution,) = primals
+    if not isinstance(solution.status, Tracer):
+        try:
+            solution.raise_if_failed()
+        except FitError as failure:
+            warnings.warn(f"{failure} Its derivatives are NaN.", RuntimeWarning, stacklevel=2)
+    return solution, *tangents

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlr.types import Array, Batch, LazyWeights, Take
 
@@ -246,3 +248,90 @@ def splits(pairs: Iterable[tuple[Any, Any]], m: int) -> np.ndarray:
     if not rows:
         raise ValueError("There are no splits: give at least one pair of index arrays.")
     return np.stack(rows)
+
+
+def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tuple[int, Array]:
+    """Return how many folds there are, and their numbers `(m,)` or the splits `(F, m)`.
+
+    Args:
+        batch: the examples.
+        folds: how many, drawn by `stratified_folds`; or the fold number of each example, `(m,)`
+            integers from 0; or splits, `(F, m)`.
+        key: a `jax.random.key` for the draw.
+
+    Raises:
+        ValueError: a number of folds comes with no key, shapes do not fit, or a fold or split has
+            no examples.
+        TypeError: folds is a number, but no integer.
+
+    >>> as_folds(Batch(jnp.ones((1, 3)), jnp.ones(3)), jnp.array([0, 1, 1]))[0]
+    2
+    """
+    if jnp.ndim(folds) == 0:
+        if key is None:
+            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
+        try:
+            num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
+        except TypeError:
+            raise TypeError(f"folds is {folds!r}: an integer or an array is due.") from None
+        return num_folds, stratified_folds(batch, num_folds, key)
+    folds, m = jnp.asarray(folds), batch.m_examples
+    if not jnp.issubdtype(folds.dtype, jnp.integer):
+        raise ValueError(
+            f"folds has dtype {folds.dtype} where integers are due: fold numbers, or what "
+            "jaxlr.splits returns."
+        )
+    if folds.ndim > 2 or folds.shape[-1] != m:
+        raise ValueError(
+            f"folds has shape {folds.shape} where ({m},) is due, the fold number of each "
+            f"example, or (splits, {m})."
+        )
+    if folds.ndim == 2:
+        if not isinstance(folds, Tracer):
+            _check_splits(np.asarray(folds))
+        return len(folds), folds
+    if isinstance(folds, Tracer):
+        raise ValueError(
+            "folds is traced, and the number of lanes depends on its values: inside jit, "
+            "draw them with folds=5 and a key, or close over the array."
+        )
+    numbers, sizes = np.unique(np.asarray(folds), return_counts=True)
+    if numbers[0] < 0 or numbers[-1] >= len(numbers):
+        raise ValueError(
+            f"folds are numbered {numbers[0]} to {numbers[-1]} and {len(numbers)} of them have "
+            f"examples: 0 to {len(numbers) - 1} are due."
+        )
+    if len(numbers) < 2:
+        raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
+    return len(numbers), folds
+
+
+def _check_splits(splits: np.ndarray) -> None:
+    for role, words in ((FIT, "fit to"), (SCORE, "score on")):
+        empty = ~((splits & role) > 0).any(axis=1)
+        if empty.any():
+            raise ValueError(
+                f"Split {empty.argmax()} has no example to {words}: its roles are {FIT} to fit, "
+                f"{SCORE} to score, {FIT + SCORE} for both and 0 for neither; see jaxlr.splits."
+            )
+
+
+def parts(batch: Batch, folds: Array, fold: Array) -> tuple[Batch, Batch]:
+    """Return the batch with weights of the examples to fit on, and of those to score on.
+
+    Args:
+        batch: the examples.
+        folds: fold numbers or splits, from `as_folds`.
+        fold: which, `()`.
+
+    >>> batch = Batch(jnp.ones((1, 3)), jnp.ones(3))
+    >>> outside, inside = parts(batch, jnp.array([0, 1, 1]), jnp.array(0))
+    >>> outside.weights.select(lambda a: a).tolist(), inside.weights.select(lambda a: a).tolist()
+    ([0.0, 1.0, 1.0], [1.0, 0.0, 0.0])
+    """
+    Weights = FoldWeights if folds.ndim == 1 else SplitWeights
+    outside, inside = (
+        dataclasses.replace(batch, weights=Weights(folds, fold, batch.weights, held_out))
+        for held_out in (False, True)
+    )
+    return outside, inside

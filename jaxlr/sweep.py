@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from jaxlr.curvature import make_curvature
+from jaxlr.implicit import warn_if_failed
+from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
-from jaxlr.losses import pointwise_loss
+from jaxlr.losses import label_probabilities, pointwise_loss
 from jaxlr.pilot import Pilot, null_model, sample_size
-from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of, with_weights
-from jaxlr.resampling import FIT, SCORE, FoldWeights, SplitWeights, stratified_folds
+from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of
+from jaxlr.resampling import as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 
@@ -39,12 +38,16 @@ class CrossValidation(NamedTuple):
 
     Args:
         penalties: as they were given, P of them.
-        solutions: fits to the examples outside each fold, `(P, F)` lanes.
-        scores: of each fit on the examples of its fold, `(P, F)`.
+        solutions: fits to the examples outside each fold, `(P, F)` lanes; with `folds="loo"` fits
+            to all examples, `(P,)` lanes.
+        scores: of each fit on the examples of its fold, `(P, F)`; with `folds="loo"` of each
+            example under the fit without it, `(P, m)`, approximately.
         best: the penalty with the least mean log loss, `()` integer.
         best_one_se: the strongest penalty whose mean log loss is within one standard error of
             the best one's, `()` integer (Breiman et al., Classification and Regression Trees,
             1984, section 3.4.3).
+        untrusted: of how many examples the score is not to be trusted, `(P,)` integers: see
+            `LeaveOneOut`. None but with `folds="loo"`.
     """
 
     penalties: Penalty
@@ -52,6 +55,7 @@ class CrossValidation(NamedTuple):
     scores: Scores
     best: Array
     best_one_se: Array
+    untrusted: Array | None = None
 
 
 def sweep(
@@ -93,14 +97,15 @@ def sweep(
     problem = Problem(batch, penalties, init, None, tol, max_passes)
     work = Work(_share_sweep, _lane_of_sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
-    return run(work, problem, lanes, chunk_size(batch, len(lanes), memory), checkpoint, progress)
+    size = chunk_size(batch, len(lanes), memory)
+    return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
 def cross_validate(
     batch: Batch,
     penalties: Penalty,
     *,
-    folds: int | Array = 5,
+    folds: int | Array | str = 5,
     key: Array | None = None,
     tol: Array | None = None,
     max_passes: int = 500,
@@ -116,7 +121,8 @@ def cross_validate(
         folds: how many folds, drawn at random and stratified by class; or the fold number of
             each example, `(m,)` integers from 0, such as `group_folds` returns or, to leave out
             one example at a time, `jnp.arange(m)`; or F splits, `(F, m)`, from `splits` or
-            `repeated_folds`.
+            `repeated_folds`; or "loo", which estimates what `jnp.arange(m)` gives from P fits
+            instead of P × m, by `leave_one_out`, and takes means weighted by the examples.
         key: a `jax.random.key` for the draw; not needed when folds are given.
         tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
@@ -124,8 +130,8 @@ def cross_validate(
         A `CrossValidation`.
 
     Raises:
-        ValueError: when shapes do not fit each other, a number of folds comes with no key, or a
-            fold or split has no examples.
+        ValueError: when shapes do not fit each other, a number of folds comes with no key, a
+            fold or split has no examples, or with "loo" a softmax has more than 1,024 parameters.
         TypeError: folds is a number, but no integer.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
@@ -137,7 +143,18 @@ def cross_validate(
     ((2, 4), 0)
     """
     penalties, axes = _lanes(penalties)
-    num_folds, folds = _folds(batch, folds, key)
+    if isinstance(folds, str):
+        if folds != "loo":
+            raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
+        problem = Problem(batch, penalties, None, None, tol, max_passes)
+        work, lanes = Work(_share_sweep, _lane_of_loo, axes), jnp.arange(len(penalties.l2))
+        # Each lane has the examples times a root of its own inverse Hessian.
+        own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
+        size = chunk_size(batch, len(lanes), memory, own)
+        solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
+        best, best_one_se = select(penalties.l2, scores.log_loss, batch.select(lambda a: a).weights)
+        return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
+    num_folds, folds = as_folds(batch, folds, key)
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
@@ -150,72 +167,25 @@ def cross_validate(
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
 
 
-def _folds(batch: Batch, folds: int | Array, key: Array | None) -> tuple[int, Array]:
-    """Return how many folds there are, and their numbers `(m,)` or the splits `(F, m)`."""
-    if jnp.ndim(folds) == 0:
-        if key is None:
-            raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
-        try:
-            num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
-        except TypeError:
-            raise TypeError(f"folds is {folds!r}: an integer or an array is due.") from None
-        return num_folds, stratified_folds(batch, num_folds, key)
-    folds, m = jnp.asarray(folds), batch.m_examples
-    if not jnp.issubdtype(folds.dtype, jnp.integer):
-        raise ValueError(
-            f"folds has dtype {folds.dtype} where integers are due: fold numbers, or what "
-            "jaxlr.splits returns."
-        )
-    if folds.ndim > 2 or folds.shape[-1] != m:
-        raise ValueError(
-            f"folds has shape {folds.shape} where ({m},) is due, the fold number of each "
-            f"example, or (splits, {m})."
-        )
-    if folds.ndim == 2:
-        if not isinstance(folds, Tracer):
-            _check_splits(np.asarray(folds))
-        return len(folds), folds
-    if isinstance(folds, Tracer):
-        raise ValueError(
-            "folds is traced, and the number of lanes depends on its values: inside jit, "
-            "draw them with folds=5 and a key, or close over the array."
-        )
-    numbers, sizes = np.unique(np.asarray(folds), return_counts=True)
-    if numbers[0] < 0 or numbers[-1] >= len(numbers):
-        raise ValueError(
-            f"folds are numbered {numbers[0]} to {numbers[-1]} and {len(numbers)} of them have "
-            f"examples: 0 to {len(numbers) - 1} are due."
-        )
-    if len(numbers) < 2:
-        raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
-    return len(numbers), folds
-
-
-def _check_splits(splits: np.ndarray) -> None:
-    for role, words in ((FIT, "fit to"), (SCORE, "score on")):
-        empty = ~((splits & role) > 0).any(axis=1)
-        if empty.any():
-            raise ValueError(
-                f"Split {empty.argmax()} has no example to {words}: its roles are {FIT} to fit, "
-                f"{SCORE} to score, {FIT + SCORE} for both and 0 for neither; see jaxlr.splits."
-            )
-
-
-def select(l2: Array, log_loss: Array) -> tuple[Array, Array]:
+def select(l2: Array, log_loss: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Return the place of the best mean, and of the strongest penalty within a standard error.
 
     Args:
         l2: `(P,)`.
         log_loss: `(P, F)`: of each penalty in each fold; a NaN is never chosen: both places are
             −1 where there is nothing else.
+        weights: None, or `(F,)`: how much each fold counts.
 
     >>> l2, log_loss = jnp.array([0.1, 1.0, 9.0]), jnp.array([[1.0, 2.0], [1.2, 2.0], [9.0, 9.0]])
     >>> [int(i) for i in select(l2, log_loss)]
     [0, 1]
     """
-    mean = log_loss.mean(axis=1)
+    c = jnp.ones(log_loss.shape[1], log_loss.dtype) if weights is None else weights
+    c = (c / c.sum())[None]
+    mean = (c * log_loss).sum(axis=1)
+    variance = (c * (log_loss - mean[:, None]) ** 2).sum(axis=1)
+    error = jnp.sqrt(variance / (1 / (c**2).sum() - 1))
     mean = jnp.where(jnp.isnan(mean), jnp.inf, mean)
-    error = log_loss.std(axis=1, ddof=1) / log_loss.shape[1] ** 0.5
     best = jnp.where(jnp.isfinite(mean).any(), mean.argmin(), -1)
     near = mean <= mean[best] + error[best]
     strongest = jnp.where(near, l2, -jnp.inf).argmax()
@@ -237,16 +207,21 @@ def score(params: Params, batch: Batch) -> Scores:
         tile = cast(tile, dtype)
         Z, Y = logits(params, tile.X, tile.offset), tile.y
         value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, Y)
-        if Z.ndim == 1:
-            right = jnp.where(Z > 0, Y, 1 - Y)
-        else:
-            right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
-        right = jnp.where(jnp.isnan(value), jnp.nan, right)
+        right = _credit(Z, Y, value)
         value, right = weighted(tile.weights, value), weighted(tile.weights, right)
         return value.sum(), right.sum(), total_weight(tile, dtype)
 
     value, right, total = sum_over_tiles(sums, batch)
     return Scores(value / total, right / total)
+
+
+def _credit(Z: Array, Y: Array, value: Array) -> Array:
+    """Return the label's probability of the most likely class, `(m,)`; NaN where the loss is."""
+    if Z.ndim == 1:
+        right = jnp.where(Z > 0, Y, 1 - Y)
+    else:
+        right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
+    return jnp.where(jnp.isnan(value), jnp.nan, right)
 
 
 def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
@@ -276,11 +251,22 @@ def _share_sweep(problem: Problem, axes: tuple) -> Shared:
 
 
 def _lane_of_sweep(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
-    batch, Q, init, pilots = shared
+    return lifted(shared.Q, _narrow_lane(problem, shared, axes, i))
+
+
+def _narrow_lane(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
+    batch, _, init, pilots = shared
     sampled = sample_size(batch) < batch.m_examples
     pilot = pilot_of(pilots, i) if sampled else pilots
-    solution = problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
-    return lifted(Q, solution)
+    return problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
+
+
+def _lane_of_loo(problem: Problem, shared: Shared, axes: tuple, i: Array):
+    solution, batch = _narrow_lane(problem, shared, axes, i), shared.batch
+    left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
+    y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
+    scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
+    return lifted(shared.Q, solution), scores, (~left_out.trusted).sum()
 
 
 def _share_folds(problem: Problem, axes: tuple) -> Shared:
@@ -291,11 +277,6 @@ def _share_folds(problem: Problem, axes: tuple) -> Shared:
 
 def _lane_of_folds(problem: Problem, shared: Shared, axes: tuple, place: tuple):
     (batch, Q, _, pilots), (i, fold) = shared, place
-    folds = jnp.asarray(problem.folds)
-    Weights = FoldWeights if folds.ndim == 1 else SplitWeights
-    outside, inside = (
-        with_weights(batch, Weights(folds, fold, batch.weights, held_out))
-        for held_out in (False, True)
-    )
+    outside, inside = parts(batch, jnp.asarray(problem.folds), fold)
     solution = problem.fit(outside, problem.penalty(axes, i), pilot_of(pilots, i))
     return lifted(Q, solution), score(solution.params, inside)

@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
+from jaxlr import curvature, implicit
 from jaxlr.audit import Verdict, audit_gradient
 from jaxlr.types import Status
 from tests.helpers import assert_close, plain_loss, problem, quick
@@ -102,7 +103,14 @@ def test_singular_systems_have_the_answer_of_least_norm(n_classes):
     def of_weights(c):
         return jaxlr.fit(dataclasses.replace(batch, weights=c), penalty)
 
-    solution, dot = quick(lambda c, dc: jax.jvp(of_weights, (c,), (dc,)))(batch.weights, du)
+    def both_ways(c, dc):
+        (solution, pullback), dot = jax.vjp(of_weights, c), jax.jvp(of_weights, (c,), (dc,))[1]
+        ones = jax.tree.map(lambda a: jnp.ones_like(a) * (a.dtype == c.dtype), solution)
+        nothing = np.zeros((), jax.dtypes.float0)
+        ones = ones._replace(status=nothing, num_passes=nothing)
+        return solution, dot, pullback(ones)[0] @ dc
+
+    solution, dot, pulled = quick(both_ways)(batch.weights, du)
     flat, unravel = ravel_pytree(solution.params)
 
     def gradient(theta, c):
@@ -114,6 +122,47 @@ def test_singular_systems_have_the_answer_of_least_norm(n_classes):
     expected = -np.linalg.pinv(H, rcond=1e-10, hermitian=True) @ np.asarray(mixed)
     actual = ravel_pytree(dot.params)[0]
     np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-7 * np.abs(expected).max())
+    # A vector of ones is not in the range of H.
+    np.testing.assert_allclose(pulled, expected.sum() + dot.loss, rtol=1e-7)
+
+
+@pytest.mark.parametrize("case", ["invertible", "unpenalised", "softmax", "wide", "no intercept"])
+def test_an_inverse_hvp_says_its_residual_and_the_nullity(case):
+    """Against pinv and the rank of autodiff's Hessian of the plain loss."""
+    K = 3 if case in ("softmax", "wide") else 2
+    params, batch = problem(2, 3 if case == "wide" else 25, K, weights=True, soft=True)
+    X = jnp.concatenate([batch.X, 3 * batch.X[:1], jnp.full((1, batch.m_examples), 2.0)])
+    batch = dataclasses.replace(batch, X=X, intercept=case != "no intercept")
+    params = params._replace(w=jnp.concatenate([params.w, params.w]))
+    penalty = jaxlr.Penalty(jnp.array(0.3 if case in ("invertible", "no intercept") else 0.0))
+    flat, unravel = ravel_pytree(params)
+
+    def plain(theta):
+        params = unravel(theta)
+        b = params.b if batch.intercept else jnp.zeros_like(params.b)
+        return plain_loss(params._replace(b=b), batch, penalty)
+
+    H = np.asarray(quick(jax.hessian(plain))(flat))
+    v = jnp.asarray(np.random.default_rng(2).normal(size=flat.shape))
+    x, residual, nullity = jaxlr.inverse_hvp(params, unravel(v), batch, penalty)
+    expected = np.linalg.pinv(H, rcond=1e-10, hermitian=True) @ np.asarray(v)
+    actual = ravel_pytree(x)[0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-7 * np.abs(expected).max())
+    assert residual < 1e-10
+    assert nullity == len(H) - np.linalg.matrix_rank(H, tol=1e-9, hermitian=True)
+
+
+def test_the_residual_of_a_system_that_is_not_solved(monkeypatch):
+    # One product is not enough with the curvature of each class alone.
+    monkeypatch.setattr(implicit, "_MOST", 1)
+    monkeypatch.setattr(curvature, "_MOST_PARAMETERS", 1)
+    params, batch = problem(6, 61, 4, seed=3)
+    v = jax.tree.map(lambda a: jnp.cumsum(a, axis=-1), params)
+    penalty = jaxlr.Penalty(jnp.array(1e-3))
+    x, residual, _ = jaxlr.inverse_hvp(params, v, batch, penalty)
+    left = jax.tree.map(lambda a, b: a - b, v, jaxlr.hvp(params, x, batch, penalty))
+    assert 0.05 < residual < 1
+    assert jnp.linalg.norm(left.w) > 0.05 * jnp.linalg.norm(v.w)
 
 
 def test_the_intercept_alone_in_closed_form(x64):
@@ -208,6 +257,24 @@ def test_a_failed_lane_has_no_derivatives_and_its_neighbours_have():
     assert status.tolist() == [0, Status.NOT_FINITE, Status.NO_FINITE_OPTIMUM, 0]
     assert jnp.isfinite(slopes).tolist() == [True, False, False, True]
     np.testing.assert_allclose(slopes[0], -slopes[3], rtol=1e-9)
+
+
+def test_a_warning_where_a_failed_fit_is_differentiated(quick_programs):
+    _, batch = problem(2, 20)
+    batch = dataclasses.replace(batch, y=(batch.X[0] > 0) + 0.0)
+
+    def w(l2):
+        return jaxlr.fit(batch, jaxlr.Penalty(l2)).params.w.sum()
+
+    def of_lanes(l2):
+        return jaxlr.sweep(batch, jaxlr.Penalty(l2)).params.w.sum()
+
+    words = r"The fit failed: there is no finite optimum.*\(status 3\)\. Its derivatives are NaN\."
+    with pytest.warns(RuntimeWarning, match=words):
+        assert jnp.isnan(jax.grad(w)(jnp.array(0.0)))
+    with pytest.warns(RuntimeWarning, match="1 of 2 lanes failed; the first is lane 1"):
+        slopes = jax.grad(of_lanes)(jnp.array([0.1, 0.0]))
+    assert jnp.isfinite(slopes).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("case", ["no intercept", "sampled"])

@@ -77,6 +77,42 @@ def test_selection():
     assert (int(best), int(one_se)) == (0, 0)
 
 
+def test_selection_by_weights():
+    # Weights of one size cancel; a fold without weight has no say, and one of weight 3 has three.
+    log_loss = jnp.array([[1.0, 1.0, 4.0], [2.0, 2.0, 0.0], [2.1, 2.0, 0.0]])
+    l2 = jnp.array([0.1, 1.0, 10.0])
+    assert [int(i) for i in select(l2, log_loss, jnp.array([0.2, 0.2, 0.0]))] == [0, 0]
+    # Means 2.8, 0.8 and 0.82; the variance 0.96 of the best one is shared by 25/11 folds.
+    assert [int(i) for i in select(l2, log_loss, jnp.array([1.0, 1.0, 3.0]))] == [1, 2]
+    mean, error = 0.8, np.sqrt(0.96 / (25 / 11 - 1))
+    between = jnp.array([[2.0, 2.0, 0.0], [mean + 0.99 * error] * 3, [mean + 1.01 * error] * 3])
+    assert [int(i) for i in select(l2, between, jnp.array([1.0, 1.0, 3.0]))] == [0, 1]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_leave_one_out_is_nearly_a_fold_for_each_example(x64, quick_programs, n_classes):
+    _, batch = problem(3, 40, n_classes, weights=True, offset=True)
+    penalties = jaxlr.Penalty(jnp.array([1.0, 0.3]))
+    loo = jaxlr.cross_validate(batch, penalties, folds="loo")
+    exact = jaxlr.cross_validate(batch, penalties, folds=jnp.arange(40))
+    assert loo.scores.log_loss.shape == exact.scores.log_loss.shape == (2, 40)
+    for i, l2 in enumerate([1.0, 0.3]):
+        fit = jaxlr.fit(batch, jaxlr.Penalty(jnp.array(l2)))
+        np.testing.assert_allclose(loo.solutions.params.w[i], fit.params.w, atol=1e-9)
+        inside = jaxlr.loss(fit.params, batch)
+        moved = jnp.average(exact.scores.log_loss[i], weights=batch.weights) - inside
+        left = jnp.average(loo.scores.log_loss[i], weights=batch.weights) - inside
+        assert moved > 0
+        np.testing.assert_allclose(left, moved, rtol=0.1)
+    np.testing.assert_allclose(loo.scores.log_loss, exact.scores.log_loss, rtol=0.1, atol=0.01)
+    assert (loo.scores.accuracy != exact.scores.accuracy).sum() <= 1  # of 80, at the boundary
+    assert loo.untrusted is not None
+    assert exact.untrusted is None
+    assert loo.untrusted.tolist() == [0, 0]
+    means = jnp.average(loo.scores.log_loss, axis=1, weights=batch.weights)
+    assert int(loo.best) == int(means.argmin())
+
+
 def test_nothing_is_chosen_where_no_penalty_has_a_score():
     log_loss = jnp.array([[jnp.nan, 1.0], [1.0, jnp.nan]])
     assert [int(i) for i in select(jnp.array([0.1, 1.0]), log_loss)] == [-1, -1]
@@ -114,6 +150,8 @@ def test_penalties_are_one_a_lane():
             jaxlr.sweep(batch, jaxlr.Penalty(l2))
     with pytest.raises(TypeError, match=r"folds is 2\.5: an integer or an array is due"):
         jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=2.5, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="folds is 'LOO': a number, an array, or 'loo' is due"):
+        jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds="LOO")
 
 
 def test_score_gives_soft_labels_part_credit(dtype):

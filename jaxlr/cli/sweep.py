@@ -166,7 +166,7 @@ def _table(found: Sweep) -> Any:
     for name in ("", "l2", "log loss", "accuracy", "gradient", "gap"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("status")
-    penalties, fits, scores, best, best_one_se = found.result
+    penalties, fits, scores, best, best_one_se, _ = found.result
     loss, accuracy = map(plots.mean_and_error, scores)
     columns = (
         [f"{l2:.2e}" for l2 in penalties.l2],
@@ -221,7 +221,7 @@ def _closing(found: Sweep) -> list[str]:
 
 def content(found: Sweep) -> dict[str, Any]:
     """Return what `--json` prints: lists over P penalties, or P lists over F folds."""
-    data, (penalties, fits, scores, best, best_one_se) = found.data, found.result
+    data, (penalties, fits, scores, best, best_one_se, _) = found.data, found.result
     spread = {name: plots.mean_and_error(score) for name, score in scores._asdict().items()}
     content = {
         "jaxlr_version": jaxlr.__version__,
