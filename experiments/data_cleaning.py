@@ -171,7 +171,9 @@ def main() -> None:
         for data in found(NAMES):
             print(data.name, end=" ", flush=True)
             rows.append(study(data))
-    print(f"\n\n{SHARE:.0%} of the labels flipped; means over {SEEDS} splits, after {STEPS} steps\n")
+    print(
+        f"\n\n{SHARE:.0%} of the labels flipped; means over {SEEDS} splits, after {STEPS} steps\n"
+    )
     show(rows)
     path = record.save("data_cleaning", rows, l2=L2, share=SHARE, steps=STEPS, seeds=SEEDS)
     draw(rows)

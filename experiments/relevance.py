@@ -40,9 +40,7 @@ def noisy(data: sets.DataSet, num_noise: int, seed: int) -> tuple[jaxlr.Batch, j
     rows = np.hstack([rows, rng.normal(size=(len(rows), num_noise))])
     fit, test = np.split(rng.permutation(len(rows)), [len(rows) // 2])
     K = int(data.y.max()) + 1
-    first, second = (
-        jaxlr.Batch.from_rows(rows[i], data.y[i], n_classes=K) for i in (fit, test)
-    )
+    first, second = (jaxlr.Batch.from_rows(rows[i], data.y[i], n_classes=K) for i in (fit, test))
     return first, second
 
 
