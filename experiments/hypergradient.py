@@ -124,10 +124,11 @@ def by_jaxopt(u: Any, problem: Problem, tol: float, system: float | None) -> Any
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is no longer maintained
         import jaxopt
+        from jaxopt.linear_solve import solve_cg
 
     options: dict[str, Any] = {}
     if system is not None:
-        solve = partial(jaxopt.linear_solve.solve_cg, tol=system, maxiter=2000)
+        solve = partial(solve_cg, tol=system, maxiter=2000)
         options["implicit_diff_solve"] = solve
     objective = partial(_objective, problem=problem)
     solver = jaxopt.LBFGS(objective, maxiter=5000, tol=tol, implicit_diff=True, **options)
