@@ -87,7 +87,7 @@ def leave_one_out(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -
         loss, _ = pointwise_loss(batch.n_classes).value_and_residual(Z + dz, Y)
         return LeaveOneOut(Z + dz, loss, leverage, jnp.abs(dz.reshape(-1, Y.shape[-1])).max(0) < 1)
 
-    return map_tiles(each, batch, values=batch.n_features * _columns(params))
+    return map_tiles(each, batch, values=_values(batch))
 
 
 @jax.jit
@@ -128,7 +128,7 @@ def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PEN
         moved = jax.vmap(one, (-1, -1, -1))(tile.X, shift, c)
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), moved)
 
-    moved = map_tiles(each, batch, values=batch.n_features * _columns(params))
+    moved = map_tiles(each, batch, values=_values(batch))
     return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), moved)
 
 
@@ -210,13 +210,27 @@ def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch
     L, centre = root
     last = jnp.full((1, t), tile.intercept, tile.X.dtype)
     X = jnp.concatenate([tile.X - centre[:, None], last])
-    rows = jnp.einsum("rfk,ft->trk", L[0].reshape(len(L[0]), -1, K), X)
-    B = jnp.einsum("trk,trl->tkl", rows, rows) / total
+    B = _within(L[0], X, K) / total
     c = jnp.ones(t, X.dtype) if tile.weights is None else tile.weights
     hat = c[:, None, None] * (B @ S)
     force = (B @ dZ.reshape(K, t).T[..., None])[..., 0] + logits(q, tile.X).reshape(K, t).T
-    dz = jnp.linalg.solve(jnp.eye(K, dtype=X.dtype)[None] - hat, (c[:, None] * force)[..., None])
+    A, f = jnp.eye(K, dtype=X.dtype)[None] - hat, (c[:, None] * force)[..., None]
+    dz = f / A if K == 1 else jnp.linalg.solve(A, f)  # many systems of one unknown are slow
     return Z, Y, dz[..., 0].T.reshape(Z.shape), dZ, jnp.trace(hat, axis1=1, axis2=2)
+
+
+def _within(L: Array, X: Array, K: int) -> Array:
+    """Return `x̃ᵢᵀ(LᵀL)x̃ᵢ` of each example, `(t, K, K)`."""
+    if K == 1:
+        return ((L @ X) ** 2).sum(axis=0)[:, None, None]
+    rows = jnp.einsum("rfk,ft->trk", L.reshape(len(L), -1, K), X)
+    return jnp.einsum("trk,trl->tkl", rows, rows)
+
+
+def _values(batch: Batch) -> int:
+    """Return how many values an example brings: for K classes K rows of all the parameters."""
+    K = 1 if batch.n_classes == 2 else batch.n_classes
+    return (batch.n_features + 1) * K * K + 1
 
 
 def _ridge(params: Params, penalty: Penalty) -> Array:
