@@ -206,25 +206,28 @@ def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch
     pointwise, K, t = pointwise_loss(tile.n_classes), _columns(params), tile.m_examples
     Z, Y = logits(params, tile.X, tile.offset), tile.y
     _, dZ = pointwise.value_and_residual(Z, Y)
-    S = jnp.moveaxis(pointwise.curvature(Z).reshape(K, K, t), -1, 0)  # (t, K, K)
+    S = pointwise.curvature(Z).reshape(K, K, t)
     L, centre = root
     last = jnp.full((1, t), tile.intercept, tile.X.dtype)
     X = jnp.concatenate([tile.X - centre[:, None], last])
     B = _within(L[0], X, K) / total
     c = jnp.ones(t, X.dtype) if tile.weights is None else tile.weights
-    hat = c[:, None, None] * (B @ S)
-    force = (B @ dZ.reshape(K, t).T[..., None])[..., 0] + logits(q, tile.X).reshape(K, t).T
-    A, f = jnp.eye(K, dtype=X.dtype)[None] - hat, (c[:, None] * force)[..., None]
-    dz = f / A if K == 1 else jnp.linalg.solve(A, f)  # many systems of one unknown are slow
-    return Z, Y, dz[..., 0].T.reshape(Z.shape), dZ, jnp.trace(hat, axis1=1, axis2=2)
+    # Sums of products, with the examples on the last axis: many small matrix products are slow.
+    hat = c[None, None] * (B[:, :, None] * S[None]).sum(axis=1)
+    force = c[None] * ((B * dZ.reshape(1, K, t)).sum(axis=1) + logits(q, tile.X).reshape(K, t))
+    A, leverage = jnp.eye(K, dtype=X.dtype)[..., None] - hat, jnp.trace(hat)
+    if K == 1:
+        return Z, Y, (force / A[0]).reshape(Z.shape), dZ, leverage
+    dz = jnp.linalg.solve(jnp.moveaxis(A, -1, 0), force.T[..., None])[..., 0].T
+    return Z, Y, dz, dZ, leverage
 
 
 def _within(L: Array, X: Array, K: int) -> Array:
-    """Return `x̃ᵢᵀ(LᵀL)x̃ᵢ` of each example, `(t, K, K)`."""
+    """Return `x̃ᵢᵀ(LᵀL)x̃ᵢ` of each example, `(K, K, t)`."""
     if K == 1:
-        return ((L @ X) ** 2).sum(axis=0)[:, None, None]
+        return ((L @ X) ** 2).sum(axis=0)[None, None]
     rows = jnp.einsum("rfk,ft->trk", L.reshape(len(L), -1, K), X)
-    return jnp.einsum("trk,trl->tkl", rows, rows)
+    return jnp.einsum("trk,trl->klt", rows, rows)
 
 
 def _values(batch: Batch) -> int:
