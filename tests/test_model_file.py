@@ -156,7 +156,7 @@ def test_a_newer_format_and_parts_that_do_not_fit_are_refused(tmp_path):
     metadata = json.loads(str(arrays["metadata"]))
     newer = json.dumps(metadata | {"format_version": 9})
     for changes, message in (
-        ({"metadata": np.array(newer)}, "its format version is 9, and this jaxlr reads 1"),
+        ({"metadata": np.array(newer)}, "its format version is 9, and this jaxlr reads those up to 2"),
         ({"b": np.zeros(2)}, r"b has shape \(2,\)"),
         ({"w": np.zeros((4, 5))}, r"b has shape \(3,\)"),
         ({"w": np.zeros((4, 3), int)}, "floating-point"),
