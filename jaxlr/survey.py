@@ -212,8 +212,8 @@ def _add_numbers(
     values, weight = values - first, float(weights.sum())
     if weight == 0:
         return tally._replace(first=first)
-    mean = float(weights @ values) / weight
-    squares = float(weights @ (values - mean) ** 2)
+    mean = float((weights * values).sum()) / weight
+    squares = float((weights * (values - mean) ** 2).sum())
     # Two groups made one (Chan, Golub and LeVeque, Updating Formulae, 1979, equation 2.1).
     whole = tally.weight + weight
     step = mean - tally.mean

@@ -27,7 +27,7 @@ from jaxlr.tables.table import (
 
 SUFFIXES = (".csv", ".tsv")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-_BLOCK = 2**21  # bytes that are parsed at once
+_BLOCK = 2**20  # bytes that are parsed at once; some fifty such blocks are held
 _LONGEST = 2**26  # bytes of a head line
 
 
@@ -58,12 +58,13 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
         block = max(_BLOCK, 8 * len(file.readline(_LONGEST)))
     words = (*arrow.ConvertOptions().null_values, *missing)
     file = _File(path, packed, delimiter, words, block)
-    bad: list[Any] = []
     try:
-        schema = _stream(file, bad)[1].schema
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _complaint(file, bad, error) from None
-    heads = heads_by_name(path, schema.names)
+        line, names = next(_records(file), (1, []))
+    except OSError as error:  # of what is packed
+        raise _complaint(file, [], error) from None
+    if not names:
+        raise TableError(f"{path} is empty." if names == [] else _open_quote(path, line))
+    heads = heads_by_name(path, names)
     _check_head(file, list(heads))
     _check_quotes(file)
 
@@ -84,7 +85,7 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
     return Table(path, tuple(heads), False, words, chunks, lambda row: _place(file, row))
 
 
-def _stream(file: _File, bad: list[Any], heads: list[str] | None = None) -> tuple[Any, Any]:
+def _stream(file: _File, bad: list[Any], heads: list[str]) -> tuple[Any, Any]:
     """Return a file and the reader of some of its columns, as text; it notes a bad row."""
     pa, arrow = require("pyarrow", "cli"), require("pyarrow.csv", "cli")
     raw = pa.OSFile(str(file.path))
@@ -100,7 +101,7 @@ def _stream(file: _File, bad: list[Any], heads: list[str] | None = None) -> tupl
         ),
         arrow.ConvertOptions(
             include_columns=heads,
-            column_types=dict.fromkeys(heads or (), pa.string()),
+            column_types=dict.fromkeys(heads, pa.string()),
             null_values=file.missing,
             strings_can_be_null=True,
         ),
@@ -126,8 +127,6 @@ def _check_head(file: _File, names: list[str]) -> None:
 
 
 def _complaint(file: _File, bad: list[Any], error: Exception) -> TableError:
-    if "Empty CSV" in str(error):
-        return TableError(f"{file.path} is empty.")
     if bad:
         due, got = bad[0].expected_columns, bad[0].actual_columns
         records = ((line, len(values or ())) for line, values in _records(file))
@@ -150,7 +149,11 @@ def _check_quotes(file: _File) -> None:
     if quotes % 2:
         for line, values in _records(file):
             if values is None:
-                raise TableError(f"line {line} of {file.path} opens a quote that is not closed.")
+                raise TableError(_open_quote(file.path, line))
+
+
+def _open_quote(path: Path, line: int) -> str:
+    return f"line {line} of {path} opens a quote that is not closed."
 
 
 def _place(file: _File, row: int) -> str:
