@@ -128,8 +128,14 @@ def make_app() -> "typer.Typer":
             sweeping.check_files(plot, output)
             if data is None and reading != Reading():
                 raise Refusal("Give DATA, the file that --target and the like are about.")
-            examples = sweeping.load(dataset) if data is None else read(data, reading)
-            found = sweeping.run(examples, penalties, l2_min, l2_max, folds, seed)
+            grid = (penalties, l2_min, l2_max, folds, seed)
+            if data is None:
+                examples = sweeping.load(dataset)
+            else:
+                examples = read(
+                    data, reading, lambda zeros: sweeping.model(sweeping.run(zeros, *grid))
+                )
+            found = sweeping.run(examples, *grid)
             if as_json:
                 typer.echo(json.dumps(sweeping.content(found), allow_nan=False))
             else:
@@ -168,7 +174,8 @@ def make_app() -> "typer.Typer":
         """
         with _in_a_sentence():
             sweeping.check_files(None, output)
-            found = fitting.run(read(data, reading), l2)
+            examples = read(data, reading, lambda zeros: fitting.run(zeros, l2))
+            found = fitting.run(examples, l2)
             if as_json:
                 typer.echo(json.dumps(fitting.content(found, level), allow_nan=False))
             else:

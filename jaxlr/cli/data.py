@@ -1,6 +1,7 @@
 """What the command line learns from: scikit-learn's data sets, and the user's files."""
 
 import contextlib
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.design import Design, encode, labels, make_design
 from jaxlr.extras import require
@@ -20,6 +22,7 @@ from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_tab
 from jaxlr.types import Batch
 
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
+_LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
 _RARE = 0.2  # of the share that a class has where all have the same
 
 
@@ -81,10 +84,17 @@ def load(name: str) -> Data:
     return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
 
 
-def read(path: Path, options: Reading) -> Data:
+def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = None) -> Data:
     """Return the data of a file, from two passes over it: what is there, and the features.
 
-    Memory is that of X and of a chunk of rows.
+    Memory is that of X and of some chunks of rows. What XLA needs to compile comes on top,
+    hundreds of megabytes, unless it is given back before X is there.
+
+    Args:
+        path: of the file.
+        options: which columns are what.
+        rehearse: what will be done with the data, if it is large: done first with zeros in the
+            place of X, which need no memory as long as nobody has written to them.
 
     Raises:
         TableError: what the file holds cannot be used; a sentence that names column and line.
@@ -97,14 +107,18 @@ def read(path: Path, options: Reading) -> Data:
     design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
     if not options.standardize:
         mean, scale = np.zeros_like(mean), np.ones_like(scale)
+    batch = _empty(table, design, found.rows)
+    if rehearse is not None and batch.X.nbytes > _LARGE:
+        y = np.arange(found.rows) % len(design.classes)
+        zeros = in_jax(dataclasses.replace(batch, y=y.astype(batch.y.dtype)))
+        names = design.features, list(design.classes)
+        rehearse(Data(path.name, zeros, mean, scale, *names, design))
+        del zeros
+    give_back()
     chunks = shown(table.chunks(roles.columns, size), f"Reading {path.name}")
-    batch = _filled(chunks, table, design, mean, scale, found.rows)
+    _fill(batch, chunks, table, design, mean, scale)
+    give_back()
     design = _with_medians(design, batch.X, mean, scale)
-    X = jax.device_put(batch.X, may_alias=True)  # not `asarray`, which copies
-    y, weights = jnp.asarray(batch.y), batch.weights
-    in_jax = Batch(
-        X, y, None if weights is None else jnp.asarray(weights), None, len(design.classes)
-    )
     source = {
         "file": path.name,
         "sha256": fingerprint(path),
@@ -113,11 +127,11 @@ def read(path: Path, options: Reading) -> Data:
         "impute": options.impute,
         "missing": {name: found.tallies[name].missing for name in roles.features
                     if found.tallies[name].missing},
-        "class_weights": np.bincount(np.asarray(batch.y, int), weights).tolist(),
+        "class_weights": np.bincount(batch.y.astype(int), batch.weights).tolist(),
     }  # fmt: skip
     return Data(
         path.name,
-        in_jax,
+        in_jax(batch),
         mean,
         scale,
         design.features,
@@ -169,39 +183,50 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     return Roles(target, features, categorical, options.weights), notes
 
 
-def _filled(
+def _empty(table: Table, design: Design, rows: int) -> Batch:
+    """Return a batch of NumPy arrays that are to be filled: X `(n, rows)`."""
+    dtype, n, classes = np.dtype(jnp.zeros(()).dtype), len(design.features), len(design.classes)
+    try:
+        X = _aligned((n, rows), dtype)
+        y = np.zeros(rows, dtype if classes == 2 else np.int32)
+        weights = None if design.weights is None else np.ones(rows, dtype)
+    except MemoryError:
+        gigabytes = n * rows * dtype.itemsize / 1e9
+        raise Refusal(f"{table.path}: {n} × {rows} features need {gigabytes:.0f} GB.") from None
+    return Batch(X, y, weights, None, classes)
+
+
+def _fill(
+    batch: Batch,
     chunks: Iterable[Chunk],
     table: Table,
     design: Design,
     mean: np.ndarray,
     scale: np.ndarray,
-    rows: int,
-) -> Batch:
-    """Return the batch of all chunks, of NumPy arrays: X `(n, rows)`, standardised."""
-    dtype, n = np.dtype(jnp.zeros(()).dtype), len(mean)
-    try:
-        X = _aligned((n, rows), dtype)
-        y = np.empty(rows, dtype if len(design.classes) == 2 else np.int32)
-        weights = None if design.weights is None else np.empty(rows, dtype)
-    except MemoryError:
-        gigabytes = n * rows * dtype.itemsize / 1e9
-        raise Refusal(f"{table.path}: {n} × {rows} features need {gigabytes:.0f} GB.") from None
+) -> None:
+    """Write all chunks to a batch of NumPy arrays, standardised."""
     changed = TableError(f"{table.path} changed while it was read.")
     end = 0
     for chunk in chunks:
         part, end = slice(chunk.start, chunk.start + chunk.rows), chunk.start + chunk.rows
-        if end > rows:
+        if end > batch.m_examples:
             raise changed
         features = encode(design, chunk, table)
         features -= mean[:, None]
         features /= scale[:, None]
-        X[:, part] = features
-        y[part] = np.maximum(labels(design, chunk, table), 0)  # no class: of weight 0
-        if weights is not None:
-            weights[part] = weights_of(chunk, table, design.weights)
-    if end < rows:
+        batch.X[:, part] = features
+        batch.y[part] = np.maximum(labels(design, chunk, table), 0)  # no class: of weight 0
+        if batch.weights is not None:
+            batch.weights[part] = weights_of(chunk, table, design.weights)
+    if end < batch.m_examples:
         raise changed
-    return Batch(X, y, weights, None, len(design.classes))
+
+
+def in_jax(batch: Batch) -> Batch:
+    """Return a batch of NumPy arrays as one of JAX's, without a copy of X."""
+    X = jax.device_put(batch.X, may_alias=True)  # not `asarray`, which copies
+    y, weights = jax.tree.map(jnp.asarray, (batch.y, batch.weights))
+    return dataclasses.replace(batch, X=X, y=y, weights=weights)
 
 
 def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

@@ -13,11 +13,12 @@ import jaxlr
 from jaxlr import plots
 from jaxlr.cli.data import Data, load
 from jaxlr.cli.interrupt import ended_by_ctrl_c
+from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
-from jaxlr.model_file import write_model
+from jaxlr.model_file import Model, write_model
 from jaxlr.types import Penalty, Solution, Status
 
 __all__ = ["Data", "Dataset", "Sweep", "load", "run"]
@@ -90,6 +91,7 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     with ended_by_ctrl_c():
         fold_of = jaxlr.stratified_folds(batch, folds, jax.random.key(seed))
         result = jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of)
+        give_back()
         path = jaxlr.sweep(batch, Penalty(l2))
         fold_of, result, path = jax.device_get((fold_of, result, path))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
@@ -238,6 +240,11 @@ def _l2(found: Sweep) -> float:
     return float(found.result.penalties.l2[int(found.result.best)])
 
 
+def model(found: Sweep) -> Model:
+    """Return the model of the best penalty, fitted to all examples."""
+    return trained(found.data, _chosen(found), _l2(found), _training(found))
+
+
 def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
     """Write the picture and the model, where they were asked for."""
     data, how = found.data, _training(found)
@@ -247,4 +254,4 @@ def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
         with write_atomically(plot) as file:
             figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
     if output is not None:
-        write_model(output, trained(data, _chosen(found), _l2(found), how))
+        write_model(output, model(found))
