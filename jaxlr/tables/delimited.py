@@ -60,13 +60,13 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
     file = _File(path, packed, delimiter, words, block)
     try:
         line, names = next(_records(file), (1, []))
+        _check_quotes(file)
     except OSError as error:  # of what is packed
         raise _complaint(file, [], error) from None
     if not names:
         raise TableError(f"{path} is empty." if names == [] else _open_quote(path, line))
     heads = heads_by_name(path, names)
     _check_head(file, list(heads))
-    _check_quotes(file)
 
     def chunks(names: Sequence[str], rows: int) -> Iterator[Chunk]:
         bad: list[Any] = []
