@@ -4,14 +4,18 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 
 import jaxlr
+from jaxlr.design import Column, Design
 from jaxlr.files import WriteError, write_atomically
+from jaxlr.intervals import StandardErrors
 from jaxlr.model_file import load_model, save_model
 from jaxlr.types import Params
 from tests.helpers import problem
@@ -156,7 +160,10 @@ def test_a_newer_format_and_parts_that_do_not_fit_are_refused(tmp_path):
     metadata = json.loads(str(arrays["metadata"]))
     newer = json.dumps(metadata | {"format_version": 9})
     for changes, message in (
-        ({"metadata": np.array(newer)}, "its format version is 9, and this jaxlr reads 1"),
+        (
+            {"metadata": np.array(newer)},
+            "its format version is 9, and this jaxlr reads those up to 2",
+        ),
         ({"b": np.zeros(2)}, r"b has shape \(2,\)"),
         ({"w": np.zeros((4, 5))}, r"b has shape \(3,\)"),
         ({"w": np.zeros((4, 3), int)}, "floating-point"),
@@ -165,6 +172,40 @@ def test_a_newer_format_and_parts_that_do_not_fit_are_refused(tmp_path):
         path.write_bytes(npz(**(arrays | changes)))
         with pytest.raises(ValueError, match=message):
             load_model(path)
+
+
+def test_a_model_of_every_format_loads():
+    """Files of earlier formats are kept; what each holds is written down here."""
+    model = load_model(Path(__file__).parent / "models" / "format_1.npz")
+    assert model.metadata["format_version"] == 1
+    assert model.metadata["class_names"] == ["setosa", "versicolor", "virginica"]
+    assert model.metadata["objective"]["l2"] == pytest.approx(1e-3)
+    assert model.design is None
+    assert model.errors is None
+    X, y = load_iris(return_X_y=True)
+    np.testing.assert_allclose(model.mean, X.mean(axis=0), rtol=1e-6)
+    Z = (X - model.mean) / model.scale @ model.params.w + model.params.b
+    assert (Z.argmax(axis=1) == y).mean() > 0.95
+
+
+def test_design_and_errors_are_loaded(tmp_path):
+    columns = Column("age", None, 38.5), Column("city", ("Bern", "Ulm"), None)
+    design = Design(columns, "sick", ("no", "yes"), "count", ("?",))
+    errors = StandardErrors(np.array([0.1, np.inf]), np.array(0.3), np.array(0.4))
+    path = tmp_path / "a.npz"
+    save_model(
+        path, Params(np.ones(2), np.zeros(())), design=design, errors=errors, data={"rows": 9}
+    )
+    model = load_model(path)
+    assert model.design == design
+    assert model.metadata["feature_names"] == ["age", "city=Ulm"]
+    assert model.metadata["data"] == {"rows": 9}
+    assert model.errors is not None
+    for a, b in zip(model.errors, errors, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="standard errors have other shapes"):
+        save_model(path, Params(np.ones(3), np.zeros(())), errors=errors)
+    assert load_model(path).design == design
 
 
 def test_damage_is_refused_or_harmless(tmp_path):

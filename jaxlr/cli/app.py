@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import jaxlr
 from jaxlr import report as reporting
 from jaxlr.cli import audit as auditing
+from jaxlr.cli import fit as fitting
+from jaxlr.cli import inspection, predicting
 from jaxlr.cli import sweep as sweeping
+from jaxlr.cli.data import read
+from jaxlr.cli.reading import Reading, reads_a_file
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import MissingExtra, require
 from jaxlr.files import WriteError
+from jaxlr.tables import TableError
 
 if TYPE_CHECKING:
     import typer
@@ -23,9 +28,24 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   jaxlr sweep
+  jaxlr sweep patients.csv --target sick --output model.npz
   jaxlr sweep --dataset digits --plot digits.png --output digits.npz
   jaxlr sweep --penalties 50 --l2-min 1e-5 --folds 10 --json > sweep.json
   jaxlr sweep --report sweep.html"""
+_FIT_EXAMPLES = """\b
+Examples:
+  jaxlr fit patients.csv --target sick
+  jaxlr fit patients.csv --target sick --exclude id,name --impute median -o model.npz
+  jaxlr fit visits.parquet --target left --categorical plan,region --weights count --l2 0.01"""
+_PREDICT_EXAMPLES = """\b
+Examples:
+  jaxlr predict model.npz new.csv -o scored.csv
+  jaxlr predict model.npz new.csv --keep id --unseen base > scored.csv
+  jaxlr predict model.npz new.parquet -o scored.parquet --json"""
+_INSPECT_EXAMPLES = """\b
+Examples:
+  jaxlr inspect model.npz
+  jaxlr inspect model.npz --level 0.99 --json"""
 _AUDIT_EXAMPLES = """\b
 Examples:
   jaxlr audit
@@ -77,10 +97,13 @@ def make_app() -> "typer.Typer":
             typer.echo(context.get_help())
 
     @app.command(epilog=_EXAMPLES)
+    @reads_a_file(needed=False)
     def sweep(
+        data: Path | None,
+        reading: Reading,
         dataset: Annotated[
             sweeping.Dataset,
-            option("Data within scikit-learn; all but the first have several classes."),
+            option("Without DATA: what scikit-learn brings; all but the first have many classes."),
         ] = sweeping.Dataset.breast_cancer,
         folds: Annotated[int, option("Folds, stratified by class.", min=2)] = 5,
         penalties: Annotated[int, option("How many, evenly spaced in the logarithm.", min=2)] = 20,
@@ -98,17 +121,27 @@ def make_app() -> "typer.Typer":
         ] = None,
         as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
     ) -> None:
-        """Choose the penalty by cross-validation on a real data set.
+        """Choose the penalty by cross-validation, on a file or on a data set of scikit-learn.
 
         The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
         scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
-        Exit code: 0; 1 if a fit failed; 2 if the options cannot be used.
+        Exit code: 0; 1 if a fit failed; 2 if the options or the file cannot be used; 130 if
+        interrupted.
         """
         with _in_a_sentence():
             sweeping.check_files(plot, output, report)
-            found = sweeping.run(sweeping.load(dataset), penalties, l2_min, l2_max, folds, seed)
+            if data is None and reading != Reading():
+                raise Refusal("Give DATA, the file that --target and the like are about.")
+            grid = (penalties, l2_min, l2_max, folds, seed)
+            if data is None:
+                examples = sweeping.load(dataset)
+            else:
+                examples = read(
+                    data, reading, lambda zeros: sweeping.model(sweeping.run(zeros, *grid))
+                )
+            found = sweeping.run(examples, *grid)
             if as_json:
                 typer.echo(json.dumps(sweeping.content(found), allow_nan=False))
             else:
@@ -121,6 +154,108 @@ def make_app() -> "typer.Typer":
         if failed:
             typer.echo(f"jaxlr: {failed}", err=True)
             raise typer.Exit(1)
+
+    @app.command(epilog=_FIT_EXAMPLES)
+    @reads_a_file(needed=True)
+    def fit(
+        data: Path,
+        reading: Reading,
+        l2: Annotated[
+            float | None,
+            option("The penalty; 0 for none.", show_default="1/m, scikit-learn's C = 1"),
+        ] = None,
+        level: Annotated[float, option("Of the intervals.", min=0.01, max=0.9999)] = 0.95,
+        output: Annotated[
+            Path | None, option("Write the model.", "--output", "-o", metavar="FILE.npz")
+        ] = None,
+        as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
+    ) -> None:
+        """Fit one penalty to a file, and show the coefficients.
+
+        A column of text becomes a feature for each of its levels but the most frequent, the
+        base. Every feature is standardised; coefficients are shown in the user's units as well.
+        The objective is the mean log loss plus l2/2 times the sum of squared weights.
+        Computes in float32; set JAX_ENABLE_X64=1 for float64.
+
+        Exit code: 0; 1 if the fit failed; 2 if the options or the file cannot be used; 130 if
+        interrupted.
+        """
+        with _in_a_sentence():
+            sweeping.check_files(None, output)
+            examples = read(data, reading, lambda zeros: fitting.run(zeros, l2))
+            found = fitting.run(examples, l2)
+            if as_json:
+                typer.echo(json.dumps(fitting.content(found, level), allow_nan=False))
+            else:
+                fitting.show(found, level)
+            fitting.write(found, output)
+        failed = fitting.failure(found)
+        if failed:
+            typer.echo(f"jaxlr: {failed}", err=True)
+            raise typer.Exit(1)
+
+    @app.command(epilog=_PREDICT_EXAMPLES)
+    def predict(
+        model: Annotated[Path, typer.Argument(help="A model that fit or sweep has written.")],
+        data: Annotated[Path, typer.Argument(help="The rows to predict, as fit takes them.")],
+        output: Annotated[
+            Path | None,
+            option(
+                "Write them here, and not to the standard output.",
+                "--output",
+                "-o",
+                metavar="FILE.csv|.parquet|.feather",
+            ),
+        ] = None,
+        keep: Annotated[
+            list[str] | None, option("Columns to copy, such as an id.", metavar="NAME,…")
+        ] = None,
+        unseen: Annotated[
+            predicting.Unseen,
+            option("A level that the model has not seen: refuse it, or count it as the base."),
+        ] = predicting.Unseen.refuse,
+        missing: Annotated[
+            list[str] | None, option("A word for a missing value, besides the model's.")
+        ] = None,
+        delimiter: Annotated[str | None, option("Between the columns of a CSV.")] = None,
+        as_json: Annotated[
+            bool, option("Print a summary as JSON; needs --output.", "--json")
+        ] = False,
+    ) -> None:
+        """Predict the rows of a file: the class, and the probability of each.
+
+        Of two classes the probability is that of the second. The rows are read and written a
+        chunk at a time, in their order. If the file has the target, the log loss and the
+        accuracy are told.
+
+        Exit code: 0; 2 if a file or a row cannot be used, and then nothing is written; 130 if
+        interrupted, likewise.
+        """  # fmt: skip
+        with _in_a_sentence():
+            options = predicting.Options(tuple(keep or ()), unseen, tuple(missing or ()), delimiter)
+            predicting.check_files(data, output, as_json)
+            found = predicting.run(inspection.read(model), data, output, options)
+            if as_json:
+                typer.echo(json.dumps(predicting.content(found)))
+            else:
+                typer.echo(predicting.told(found, output), err=output is None)
+
+    @app.command(epilog=_INSPECT_EXAMPLES)
+    def inspect(
+        model: Annotated[Path, typer.Argument(help="A model that fit or sweep has written.")],
+        level: Annotated[float, option("Of the intervals.", min=0.01, max=0.9999)] = 0.95,
+        as_json: Annotated[bool, option("Print JSON, and nothing else.", "--json")] = False,
+    ) -> None:
+        """Show a model: coefficients with intervals, odds ratios, fit quality, how it was made.
+
+        Exit code: 0; 2 if the file is no model.
+        """
+        with _in_a_sentence():
+            found = inspection.read(model)
+            if as_json:
+                typer.echo(json.dumps(inspection.content(found, level), allow_nan=False))
+            else:
+                inspection.show(found, level)
 
     class Audit(typer.core.TyperCommand):
         """A command whose options, when they cannot be read, end it with no verdict."""
@@ -190,6 +325,6 @@ def _in_a_sentence(code: int = 2) -> Iterator[None]:
     """Say what went wrong in place of a traceback, and end with an exit code."""
     try:
         yield
-    except (Refusal, MissingExtra, WriteError) as error:
+    except (Refusal, MissingExtra, TableError, WriteError) as error:
         print(f"jaxlr: {error}", file=sys.stderr)
         sys.exit(code)

@@ -1,11 +1,8 @@
 """`jaxlr sweep`: choose the penalty by cross-validation, tell it, write it."""
 
-import contextlib
 import enum
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +11,17 @@ import numpy as np
 
 import jaxlr
 from jaxlr import plots
+from jaxlr.cli.data import Data, load
+from jaxlr.cli.interrupt import ended_by_ctrl_c
+from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
+from jaxlr.cli.trained import objective, plain, trained
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
-from jaxlr.model_file import save_model
-from jaxlr.types import Batch, Penalty, Solution, Status
+from jaxlr.model_file import Model, write_model
+from jaxlr.types import Penalty, Solution, Status
+
+__all__ = ["Data", "Dataset", "Sweep", "load", "run"]
 
 Dataset = enum.StrEnum("Dataset", ["breast_cancer", "digits", "iris", "wine"])
 
@@ -27,17 +30,6 @@ _LEGEND = (
     "±: standard error over the folds. gradient: its norm; gap: how far the objective is above "
     "its optimum, at most; of both the worst of the folds."
 )
-
-
-class Data(NamedTuple):
-    """A data set, its columns standardised by mean and scale."""
-
-    name: str
-    batch: Batch
-    mean: np.ndarray
-    scale: np.ndarray
-    feature_names: list[str]
-    class_names: list[str]
 
 
 class Sweep(NamedTuple):
@@ -65,21 +57,6 @@ def check_files(plot: Path | None, output: Path | None, report: Path | None = No
     require("rich.console", "cli")
     if plot is not None or report is not None:
         require("matplotlib.figure", "plots")
-
-
-def load(name: str) -> Data:
-    """Return one of scikit-learn's data sets, its columns standardised.
-
-    >>> data = load("iris")
-    >>> data.batch.X.shape, data.class_names
-    ((4, 150), ['setosa', 'versicolor', 'virginica'])
-    """
-    bunch = getattr(require("sklearn.datasets", "cli"), f"load_{name}")()
-    mean, scale = bunch.data.mean(axis=0), bunch.data.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    batch = Batch.from_rows((bunch.data - mean) / scale, bunch.target)
-    feature_names, class_names = map(str, bunch.feature_names), map(str, bunch.target_names)
-    return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
 
 
 def _penalties(count: int, low: float, high: float, dtype: Any) -> np.ndarray:
@@ -112,22 +89,13 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     start = time.perf_counter()
     if sys.stderr.isatty():
         print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
-    with _ended_by_ctrl_c():
+    with ended_by_ctrl_c():
         fold_of = jaxlr.stratified_folds(batch, folds, jax.random.key(seed))
         result = jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of)
+        give_back()
         path = jaxlr.sweep(batch, Penalty(l2))
         fold_of, result, path = jax.device_get((fold_of, result, path))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
-
-
-@contextlib.contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: XLA is deaf to it, and crashes on the way out."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _chosen(found: Sweep) -> Solution:
@@ -206,10 +174,10 @@ def _closing(found: Sweep) -> list[str]:
     passes = max(fits.num_passes.max(), found.path.num_passes.max())
     lines = [
         f"{found.data.name}: {batch.m_examples} examples × {batch.n_features} features, "
-        f"{batch.n_classes} classes; columns standardised (mean and standard deviation of all "
-        f"examples). {folds} folds × {penalties} penalties = {fits.status.size} lanes, and "
-        f"{penalties} on all examples; at most {passes} passes each; {found.seconds:.1f} s; "
-        f"{batch.X.dtype}.",
+        f"{batch.n_classes} classes; columns "
+        f"{_treated(found.data)}. {folds} folds × {penalties} penalties = {fits.status.size} "
+        f"lanes, and {penalties} on all examples; at most {passes} passes each; "
+        f"{found.seconds:.1f} s; {batch.X.dtype}.",
         f"Best, fitted to all examples: l2 = {found.result.penalties.l2[best]:.2e}, objective "
         f"{fit.loss:.6f}, gradient {fit.gradient_norm:.1e}, gap {fit.suboptimality:.1e}, "
         f"{_words(fit.status)}.",
@@ -217,7 +185,13 @@ def _closing(found: Sweep) -> list[str]:
     if best in (0, penalties - 1):
         end = "weakest, so lower --l2-min" if best == 0 else "strongest, so raise --l2-max"
         lines.append(f"The best penalty tried is the {end}.")
-    return lines
+    return [*lines, *found.data.notes]
+
+
+def _treated(data: Data) -> str:
+    if not data.standardised:
+        return "as they are"
+    return "standardised (mean and standard deviation of all examples)"
 
 
 def content(found: Sweep) -> dict[str, Any]:
@@ -227,6 +201,7 @@ def content(found: Sweep) -> dict[str, Any]:
     content = {
         "jaxlr_version": jaxlr.__version__,
         **_training(found),
+        "notes": list(found.data.notes),
         "m_examples": data.batch.m_examples,
         "n_features": data.batch.n_features,
         "n_classes": data.batch.n_classes,
@@ -245,22 +220,13 @@ def content(found: Sweep) -> dict[str, Any]:
         "best_one_se": int(best_one_se),
         "model": _objective(found),
     }
-    return {name: _plain(value) for name, value in content.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return numbers as JSON has them: None stands for what is not finite."""
-    if isinstance(value, str | int | list | dict):
-        return value
-    array = np.asarray(value).astype(object)
-    array[~np.isfinite(value)] = None
-    return array.tolist()
+    return {name: plain(value) for name, value in content.items()}
 
 
 def _training(found: Sweep) -> dict[str, Any]:
     return {
         "dataset": found.data.name,
-        "standardised": True,
+        "standardised": found.data.standardised,
         "folds": found.result.solutions.status.shape[1],
         "seed": found.seed,
         "dtype": str(found.data.batch.X.dtype),
@@ -268,10 +234,16 @@ def _training(found: Sweep) -> dict[str, Any]:
 
 
 def _objective(found: Sweep) -> dict[str, Any]:
-    numbers = {"l2": found.result.penalties.l2[int(found.result.best)], **_chosen(found)._asdict()}
-    numbers["status"] = _name(int(numbers.pop("status")))
-    del numbers["params"]
-    return {name: _plain(number) for name, number in numbers.items()}
+    return objective(_chosen(found), _l2(found))
+
+
+def _l2(found: Sweep) -> float:
+    return float(found.result.penalties.l2[int(found.result.best)])
+
+
+def model(found: Sweep) -> Model:
+    """Return the model of the best penalty, fitted to all examples."""
+    return trained(found.data, _chosen(found), _l2(found), _training(found))
 
 
 def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
@@ -283,13 +255,4 @@ def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
         with write_atomically(plot) as file:
             figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
     if output is not None:
-        save_model(
-            output,
-            _chosen(found).params,
-            mean=data.mean,
-            scale=data.scale,
-            feature_names=data.feature_names,
-            class_names=data.class_names,
-            objective=_objective(found),
-            training=how,
-        )
+        write_model(output, model(found))

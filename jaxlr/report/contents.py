@@ -131,7 +131,7 @@ def _data(found: Sweep) -> str:
     head = "<tr><th class=name>class</th><th>examples</th><th>share</th><th></th></tr>"
     classes = f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
     # What was read from a file has notes on what was done to its columns.
-    notes = "".join(map(paragraph, getattr(found.data, "notes", ())))
+    notes = "".join(map(paragraph, found.data.notes))
     return paragraph(summary) + classes + paragraph(yardstick) + notes
 
 
@@ -342,7 +342,7 @@ def _reproduce(found: Sweep, command: str, written: str) -> str:
         "seed of the folds": found.seed,
         "time": f"{found.seconds:.1f} s, compiling included",
         "written": written,
-        "SHA-256 of the data": getattr(found.data, "source", {}).get("sha256", ""),
+        "SHA-256 of the data": found.data.source.get("sha256", ""),
     }
     rows = [Row(fact) for fact in facts.items() if fact[1] != ""]
     return f"<pre>{text(command)}</pre>" + table(["", ""], rows, names=2)

@@ -1,0 +1,303 @@
+"""What the command line learns from: scikit-learn's data sets, and the user's files."""
+
+import contextlib
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlr.cli.memory import give_back
+from jaxlr.cli.refusal import Refusal
+from jaxlr.design import Design, encode, labels, make_design
+from jaxlr.extras import require
+from jaxlr.survey import Roles, Survey, survey, weights_of
+from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
+from jaxlr.types import Batch
+
+_ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
+_LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
+_RARE = 0.2  # of the share that a class has where all have the same
+
+
+class Data(NamedTuple):
+    """A data set, its columns standardised by mean and scale.
+
+    Args:
+        name: of the data set, or of the file.
+        batch: the examples.
+        mean, scale: of the features, `(n,)`; 0 and 1 where they were left as they are.
+        feature_names, class_names: n and K of them.
+        design: how the features were made of a file's columns; None for scikit-learn's.
+        source: what is kept of the file with a model: its fingerprint and the options.
+        notes: sentences about what was done to the columns.
+    """
+
+    name: str
+    batch: Batch
+    mean: np.ndarray
+    scale: np.ndarray
+    feature_names: list[str]
+    class_names: list[str]
+    design: Design | None = None
+    source: Mapping[str, Any] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+    @property
+    def standardised(self) -> bool:
+        """Whether the features were standardised."""
+        return bool((self.scale != 1).any() or (self.mean != 0).any())
+
+
+class Reading(NamedTuple):
+    """The options of a file that is to be learned from; names are separated by commas."""
+
+    target: str | None = None
+    features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    weights: str | None = None
+    impute: str | None = None
+    missing: tuple[str, ...] = ()
+    delimiter: str | None = None
+    standardize: bool = True
+
+
+def load(name: str) -> Data:
+    """Return one of scikit-learn's data sets, its columns standardised.
+
+    >>> data = load("iris")
+    >>> data.batch.X.shape, data.class_names
+    ((4, 150), ['setosa', 'versicolor', 'virginica'])
+    """
+    bunch = getattr(require("sklearn.datasets", "cli"), f"load_{name}")()
+    mean, scale = bunch.data.mean(axis=0), bunch.data.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    batch = Batch.from_rows((bunch.data - mean) / scale, bunch.target)
+    feature_names, class_names = map(str, bunch.feature_names), map(str, bunch.target_names)
+    return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
+
+
+def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = None) -> Data:
+    """Return the data of a file, from two passes over it: what is there, and the features.
+
+    Memory is that of X and of some chunks of rows. What XLA needs to compile comes on top,
+    hundreds of megabytes, unless it is given back before X is there.
+
+    Args:
+        path: of the file.
+        options: which columns are what.
+        rehearse: what will be done with the data, if it is large: done first with zeros in the
+            place of X, which need no memory as long as nobody has written to them.
+
+    Raises:
+        TableError: what the file holds cannot be used; a sentence that names column and line.
+    """
+    table = open_table(path, delimiter=options.delimiter, missing=options.missing)
+    roles, notes = _roles(table, options)
+    size = rows_of_chunk(len(roles.columns))
+    chunks = shown(table.chunks(roles.columns, size), f"Looking through {path.name}")
+    found = survey(chunks, table, roles)
+    design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
+    if not options.standardize:
+        mean, scale = np.zeros_like(mean), np.ones_like(scale)
+    batch = _empty(table, design, found.rows)
+    if rehearse is not None and batch.X.nbytes > _LARGE:
+        y = np.arange(found.rows) % len(design.classes)
+        zeros = in_jax(dataclasses.replace(batch, y=y.astype(batch.y.dtype)))
+        names = design.features, list(design.classes)
+        rehearse(Data(path.name, zeros, mean, scale, *names, design))
+        del zeros
+    give_back()
+    chunks = shown(table.chunks(roles.columns, size), f"Reading {path.name}")
+    _fill(batch, chunks, table, design, mean, scale)
+    give_back()
+    design = _with_medians(design, batch.X, mean, scale)
+    source = {
+        "file": path.name,
+        "sha256": fingerprint(path),
+        "rows": found.rows,
+        "columns": len(roles.features),
+        "impute": options.impute,
+        "missing": {name: found.tallies[name].missing for name in roles.features
+                    if found.tallies[name].missing},
+        "class_weights": np.bincount(batch.y.astype(int), batch.weights).tolist(),
+    }  # fmt: skip
+    return Data(
+        path.name,
+        in_jax(batch),
+        mean,
+        scale,
+        design.features,
+        list(design.classes),
+        design,
+        source,
+        (*notes, *_notes(found, design, source)),
+    )
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def names_of(given: Sequence[str], table: Table, role: str) -> list[str]:
+    """Return the columns that an option names, separated by commas or given again and again."""
+    names = []
+    for text in given:
+        names += [text] if text in table.names else [name.strip() for name in text.split(",")]
+    check_names(table, names, role)
+    return list(dict.fromkeys(names))
+
+
+def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
+    named = [name for name in table.names if name]
+    target = options.target or table.target
+    if target is None:
+        raise Refusal(
+            f"--target is not given: say which column of {table.path} to predict. It has "
+            f"{listed(named)}."
+        )
+    check_names(table, [target], "--target")
+    if options.weights:
+        check_names(table, [options.weights], "--weights")
+    features = names_of(options.features, table, "--features") or named
+    exclude = names_of(options.exclude, table, "--exclude")
+    categorical = names_of(options.categorical, table, "--categorical")
+    if target in categorical:
+        raise Refusal(f"--categorical {target}: that is the target, which is levels anyhow.")
+    left_out = {target, options.weights, *exclude}
+    features = tuple(name for name in features if name not in left_out)
+    if not features:
+        raise Refusal(f"{table.path} has no column besides {', '.join(filter(None, left_out))}.")
+    unnamed = "" in table.names and not options.features
+    notes = ["A column has no name, as the index in pandas' files: it is left out."] * unnamed
+    categorical = tuple(name for name in categorical if name in features)
+    return Roles(target, features, categorical, options.weights), notes
+
+
+def _empty(table: Table, design: Design, rows: int) -> Batch:
+    """Return a batch of NumPy arrays that are to be filled: X `(n, rows)`."""
+    dtype, n, classes = np.dtype(jnp.zeros(()).dtype), len(design.features), len(design.classes)
+    try:
+        X = _aligned((n, rows), dtype)
+        y = np.zeros(rows, dtype if classes == 2 else np.int32)
+        weights = None if design.weights is None else np.ones(rows, dtype)
+    except MemoryError:
+        gigabytes = n * rows * dtype.itemsize / 1e9
+        raise Refusal(f"{table.path}: {n} × {rows} features need {gigabytes:.0f} GB.") from None
+    return Batch(X, y, weights, None, classes)
+
+
+def _fill(
+    batch: Batch,
+    chunks: Iterable[Chunk],
+    table: Table,
+    design: Design,
+    mean: np.ndarray,
+    scale: np.ndarray,
+) -> None:
+    """Write all chunks to a batch of NumPy arrays, standardised."""
+    changed = TableError(f"{table.path} changed while it was read.")
+    end = 0
+    for chunk in chunks:
+        part, end = slice(chunk.start, chunk.start + chunk.rows), chunk.start + chunk.rows
+        if end > batch.m_examples:
+            raise changed
+        features = encode(design, chunk, table)
+        features -= mean[:, None]
+        features /= scale[:, None]
+        batch.X[:, part] = features
+        batch.y[part] = np.maximum(labels(design, chunk, table), 0)  # no class: of weight 0
+        if batch.weights is not None:
+            batch.weights[part] = weights_of(chunk, table, design.weights)
+    if end < batch.m_examples:
+        raise changed
+
+
+def in_jax(batch: Batch) -> Batch:
+    """Return a batch of NumPy arrays as one of JAX's, without a copy of X."""
+    X = jax.device_put(batch.X, may_alias=True)  # not `asarray`, which copies
+    y, weights = jax.tree.map(jnp.asarray, (batch.y, batch.weights))
+    return dataclasses.replace(batch, X=X, y=y, weights=weights)
+
+
+def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Return an array that JAX takes without a copy."""
+    size = shape[0] * shape[1] * dtype.itemsize
+    memory = np.empty(size + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _with_medians(design: Design, X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Design:
+    """Return the design with the medians that it lacks, and put them in X."""
+    columns, j = [], 0
+    for column in design.columns:
+        if column.levels is None and column.fill is not None and np.isnan(column.fill):
+            gaps = np.isnan(X[j])
+            median = np.median(X[j][~gaps])
+            X[j][gaps] = median
+            column = column._replace(fill=float(median * scale[j] + mean[j]))
+        columns.append(column)
+        j += len(column.features)
+    return design._replace(columns=tuple(columns))
+
+
+def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
+    encoded = [
+        f"{column.name} ({len(column.levels)} levels, base {column.levels[0]})"
+        for column in design.columns
+        if column.levels is not None
+    ]
+    if encoded:
+        yield f"Encoded by level: {listed(encoded)}."
+    if source["missing"]:
+        counts = [f"{name} {count}" for name, count in source["missing"].items()]
+        how = f"the {source['impute']}, or the base level"
+        yield f"Missing values imputed by {how}: {listed(counts)}."
+    constant = [
+        name
+        for name, tally in found.tallies.items()
+        if name != design.target
+        and (len(tally.levels) == 1 if tally.levels is not None else tally.squares == 0)
+    ]
+    if constant:
+        yield f"Constant, and so of no effect: {listed(constant)}."
+    weights = np.array(source["class_weights"])
+    shares = weights / weights.sum()
+    if shares.min() < _RARE / len(shares):
+        rare, frequent = design.classes[shares.argmin()], design.classes[shares.argmax()]
+        yield (
+            f"Classes are out of balance: {100 * shares.min():.2g} % of the examples are {rare}, "
+            f"and to always say {frequent} is right for {100 * shares.max():.3g} %: judge by the "
+            f"log loss, not by the accuracy."
+        )
+
+
+def shown(chunks: Iterable[Chunk], words: str) -> Iterator[Chunk]:
+    """Yield chunks, under a bar on a terminal; the bar vanishes in the end."""
+    with bar(words) as advance:
+        for chunk in chunks:
+            yield chunk
+            advance(chunk.done)
+
+
+@contextlib.contextmanager
+def bar(words: str) -> Iterator[Callable[[float], None]]:
+    """Yield what to tell the share that is done: a bar on a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    rich = require("rich.progress", "cli")
+    console = require("rich.console", "cli").Console(stderr=True)
+    with rich.Progress(console=console, transient=True) as progress:
+        task = progress.add_task(words, total=1.0)
+        yield lambda done: progress.update(task, completed=done)

@@ -1,0 +1,222 @@
+"""`jaxlr predict`: classes and probabilities of the rows of a file, a chunk at a time."""
+
+import contextlib
+import enum
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxlr
+from jaxlr.cli.data import bar, names_of
+from jaxlr.cli.inspection import class_names
+from jaxlr.cli.refusal import Refusal
+from jaxlr.design import Design, MissingValue, encode, labels, told_gaps
+from jaxlr.extras import require
+from jaxlr.files import write_atomically
+from jaxlr.model_file import Model
+from jaxlr.tables import Chunk, Table, TableError, open_table, rows_of_chunk
+from jaxlr.tables.values import levels, numbers
+
+ENDINGS = (".csv", ".parquet", ".feather")
+Unseen = enum.StrEnum("Unseen", ["refuse", "base"])
+
+
+class Options(NamedTuple):
+    """The options of `jaxlr predict`."""
+
+    keep: tuple[str, ...] = ()
+    unseen: Unseen = Unseen.refuse
+    missing: tuple[str, ...] = ()
+    delimiter: str | None = None
+
+
+class Predictions(NamedTuple):
+    """What was predicted.
+
+    Args:
+        rows: how many.
+        counts: how often each class was the most likely.
+        labelled: how many rows have a label that the model knows.
+        log_loss, accuracy: on those, or None.
+    """
+
+    rows: int
+    counts: dict[str, int]
+    labelled: int
+    log_loss: float | None
+    accuracy: float | None
+
+
+def check_files(data: Path, output: Path | None, as_json: bool) -> None:
+    """Refuse what could not be written in the end."""
+    if output is None:
+        if as_json:
+            raise Refusal("--json: say with --output where the predictions go.")
+        return
+    if output.suffix.lower() not in ENDINGS:
+        raise Refusal(f"{output} is a name that does not end in {' or '.join(ENDINGS)}.")
+    if not output.parent.is_dir():
+        raise Refusal(f"{output} cannot be written: there is no folder {output.parent}.")
+    if output.exists() and data.exists() and output.samefile(data):
+        raise Refusal(f"--output {output}: that is the file of the rows to predict.")
+    with write_atomically(output, replace=False):
+        pass
+
+
+def content(found: Predictions) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return found._asdict()
+
+
+def told(found: Predictions, output: Path | None) -> str:
+    """Return what was predicted, in sentences."""
+    counts = ", ".join(f"{name} {count}" for name, count in found.counts.items())
+    where = "" if output is None else f", written to {output}"
+    text = f"{found.rows} rows{where}; predicted: {counts}."
+    if found.labelled:
+        text += (
+            f"\nThe {found.labelled} rows whose class is known: log loss {found.log_loss:.4f}, "
+            f"accuracy {found.accuracy:.3f}."
+        )
+    return text
+
+
+def run(model: Model, path: Path, output: Path | None, options: Options) -> Predictions:
+    """Predict the rows of a file, and write them to another, or to standard output as CSV.
+
+    Raises:
+        TableError: a row cannot be predicted; then nothing is written.
+    """
+    design = model.design
+    if design is None:
+        raise Refusal("the model was not fitted to a file, and does not say what its columns are.")
+    words = (*design.missing, *options.missing)
+    table = open_table(path, delimiter=options.delimiter, missing=words)
+    absent = [name for name in design.names if name not in table.names]
+    if absent and table.target is None:  # in LIBSVM text, what is absent is zero
+        raise Refusal(f"{path} lacks columns of the model: {', '.join(absent)}.")
+    for name in design.names:
+        if name in table.others:
+            raise Refusal(f"column {name} of {path} holds {table.others[name]}, not what it did.")
+    keep = names_of(options.keep, table, "--keep")
+    target = [design.target] if design.target in table.names else []
+    columns = list(dict.fromkeys([*design.names, *target, *keep]))
+    rows = rows_of_chunk(len(design.features) + len(columns))
+    names = class_names(model)
+    total, labelled, loss, right = 0, 0, 0.0, 0
+    counts = np.zeros(len(names), int)
+    try:
+        with _sink(output) as write, bar(f"Predicting {path.name}") as advance:
+            for chunk in table.chunks(columns, rows):
+                P, number = _predicted(model, design, chunk, table, rows, options.unseen)
+                write(_record(P, number, chunk, names, keep, design, table))
+                total, counts = total + chunk.rows, counts + np.bincount(number, None, len(names))
+                if target:
+                    y = labels(design, chunk, table)
+                    known = y >= 0
+                    labelled += int(known.sum())
+                    loss -= float(P[y[known], known].sum())
+                    right += int((number[known] == y[known]).sum())
+                advance(chunk.done)
+            if total == 0:
+                raise TableError(f"{path} has no rows.")
+    except MissingValue:
+        raise TableError(
+            f"{_counted(design, table, columns, rows)} The model was fitted without --impute, and "
+            f"has nothing that stands in for them."
+        ) from None
+    return Predictions(
+        total,
+        dict(zip(names, counts.tolist(), strict=True)),
+        labelled,
+        loss / labelled if labelled else None,
+        right / labelled if labelled else None,
+    )
+
+
+@jax.jit
+def _log_probability(params: jaxlr.Params, X: jax.Array) -> jax.Array:
+    Z = jaxlr.logits(params, X)
+    Z = jnp.stack([jnp.zeros_like(Z), Z]) if Z.ndim == 1 else Z
+    return jax.nn.log_softmax(Z, axis=0)
+
+
+def _predicted(
+    model: Model, design: Design, chunk: Chunk, table: Table, rows: int, unseen: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log probabilities of a chunk, `(K, rows)`, and the most likely classes."""
+    X = np.zeros((len(model.mean), rows))  # all chunks of one shape: one program
+    X[:, : chunk.rows] = encode(design, chunk, table, unseen)
+    X[:, : chunk.rows] -= model.mean[:, None]
+    X[:, : chunk.rows] /= model.scale[:, None]
+    dtype = jnp.zeros(()).dtype
+    params = jaxlr.Params(*(jnp.asarray(a, dtype) for a in model.params))
+    P = np.asarray(_log_probability(params, jnp.asarray(X, dtype)))[:, : chunk.rows]
+    return P, P.argmax(axis=0)
+
+
+def _record(
+    P: np.ndarray,
+    number: np.ndarray,
+    chunk: Chunk,
+    names: list[str],
+    keep: list[str],
+    design: Design,
+    table: Table,
+) -> Any:
+    """Return a record batch: the columns that are kept, the class, and its probabilities."""
+    pa = require("pyarrow", "cli")
+    columns = {name: chunk.columns[name] for name in keep}
+    integers = all(name.lstrip("-").isdigit() for name in names)
+    classes = pa.array(list(map(int, names)) if integers else names)
+    columns["prediction"] = classes.take(pa.array(number))
+    shown = range(1, 2) if len(names) == 2 else range(len(names))
+    for k in shown:
+        columns[f"probability_{names[k]}"] = pa.array(np.exp(P[k]))
+    return pa.record_batch(columns)
+
+
+@contextlib.contextmanager
+def _sink(output: Path | None) -> Iterator[Callable[[Any], None]]:
+    """Yield what writes record batches, by the suffix of the file; nothing if all fails."""
+    if output is None:
+        with _batches(sys.stdout.buffer, ".csv") as write:
+            yield write
+        return
+    with write_atomically(output) as file, _batches(file, output.suffix.lower()) as write:
+        yield write
+
+
+@contextlib.contextmanager
+def _batches(file: IO[bytes], suffix: str) -> Iterator[Callable[[Any], None]]:
+    module = {".csv": "csv", ".parquet": "parquet", ".feather": "ipc"}[suffix]
+    arrow = require(f"pyarrow.{module}", "cli")
+    make = {"csv": "CSVWriter", "parquet": "ParquetWriter", "ipc": "new_file"}[module]
+    writer = None
+
+    def write(batch: Any) -> None:
+        nonlocal writer
+        writer = writer or getattr(arrow, make)(file, batch.schema)
+        writer.write_batch(batch)
+
+    yield write
+    if writer is not None:
+        writer.close()
+
+
+def _counted(design: Design, table: Table, columns: list[str], rows: int) -> str:
+    """Return how many values are missing in which columns of the whole file, in a sentence."""
+    gaps, total = dict.fromkeys(design.names, 0), 0
+    for chunk in table.chunks(columns, rows):
+        total += chunk.rows
+        for column in design.columns:
+            values = chunk.columns[column.name]
+            found = numbers(values, table.missing) if column.levels is None else None
+            missing = np.isnan(found) if found is not None else levels(values, table.missing)[0] < 0
+            gaps[column.name] += int(missing.sum())
+    return told_gaps({name: count for name, count in gaps.items() if count}, total, table)

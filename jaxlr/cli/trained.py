@@ -1,0 +1,84 @@
+"""A model of what the command line has fitted: how good it is, and how sure."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxlr
+from jaxlr.cli.data import Data
+from jaxlr.cli.memory import give_back
+from jaxlr.intervals import standard_errors
+from jaxlr.model_file import Model, make_model
+from jaxlr.types import Penalty, Solution, Status
+
+_RANKED = 2**19  # examples of which the ROC AUC is taken
+
+
+def trained(data: Data, fit: Solution, l2: float, training: dict[str, Any]) -> Model:
+    """Return the model of a fit to all the examples of a data set.
+
+    Args:
+        data: what it was fitted to.
+        fit: one lane.
+        l2: its penalty.
+        training: how it was made, words and numbers.
+    """
+    give_back()
+    penalty = Penalty(np.asarray(l2, data.batch.X.dtype))
+    return make_model(
+        fit.params,
+        mean=data.mean,
+        scale=data.scale,
+        feature_names=data.feature_names,
+        class_names=data.class_names,
+        objective=objective(fit, l2),
+        training=training,
+        data={**data.source, **quality(data, fit)},
+        design=data.design,
+        errors=standard_errors(fit.params, data.batch, penalty, data.mean, data.scale),
+    )
+
+
+def objective(fit: Solution, l2: float) -> dict[str, Any]:
+    """Return the numbers of a fit, as JSON has them."""
+    numbers = {"l2": l2, **fit._asdict(), "status": Status(int(fit.status)).name.lower()}
+    del numbers["params"]
+    return {name: plain(number) for name, number in numbers.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return numbers as JSON has them: None stands for what is not finite.
+
+    >>> plain(np.array([1.0, np.inf])), plain("word")
+    ([1.0, None], 'word')
+    """
+    if isinstance(value, str | int | list | dict | None):
+        return value
+    array = np.asarray(value).astype(object)
+    array[~np.isfinite(value)] = None
+    return array.tolist()
+
+
+def quality(data: Data, fit: Solution) -> dict[str, Any]:
+    """Return how well a fit predicts what it was fitted to, beside the class frequencies."""
+    batch = data.batch
+    weights = None if batch.weights is None else np.asarray(batch.weights)
+    shares = np.bincount(np.asarray(batch.y, int), weights, batch.n_classes)
+    shares = shares / shares.sum()
+    scores = jaxlr.score(fit.params, batch)
+    found = {
+        "m_examples": batch.m_examples,
+        "class_shares": shares.tolist(),
+        "log_loss": scores.log_loss,
+        "accuracy": scores.accuracy,
+        "null_log_loss": -(shares * np.log(shares, where=shares > 0, out=0 * shares)).sum(),
+        "null_accuracy": shares.max(),
+    }
+    if batch.n_classes == 2:
+        # A sort needs memory: of many examples, evenly spaced ones give three digits.
+        some = slice(None, None, -(-batch.m_examples // _RANKED))
+        Z = jax.jit(jaxlr.logits)(fit.params, batch.X)[some]
+        weights = None if batch.weights is None else batch.weights[some]
+        found["roc_auc"] = jax.jit(jaxlr.metrics.roc_auc)(Z, batch.y[some], weights)
+    return {name: plain(value) for name, value in found.items()}

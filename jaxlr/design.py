@@ -1,0 +1,309 @@
+"""From the columns of a table to features and labels, and back to the user's units.
+
+A column of numbers is a feature. A column of text with L levels is L − 1 of them, each 1 where
+the value is that level and else 0; the level without a feature is the base, the most frequent
+one. Features are standardised, `(x − mean)/scale`, so that one penalty fits all; a coefficient w
+of the standardised feature is `w/scale` in the user's units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlr.survey import Roles, Survey, Tally, first_level
+from jaxlr.tables import Chunk, Table, TableError, is_number, listed
+from jaxlr.tables.table import short
+from jaxlr.tables.values import levels, numbers
+
+_MOST_FRACTIONS = 10  # classes, where one is no integer
+
+
+class Column(NamedTuple):
+    """A column of a table that features are made of.
+
+    Args:
+        name: of the column.
+        levels: None for numbers; else the levels, the base first.
+        fill: what stands in for a missing value: a number, or the base; None to refuse it.
+    """
+
+    name: str
+    levels: tuple[str, ...] | None
+    fill: float | str | None
+
+    @property
+    def features(self) -> list[str]:
+        """The names of its features."""
+        if self.levels is None:
+            return [self.name]
+        return [f"{self.name}={level}" for level in self.levels[1:]]
+
+
+class Design(NamedTuple):
+    """How features and labels are made of a table; JSON can hold it.
+
+    Args:
+        columns: that features are made of, in their order.
+        target: the column of labels.
+        classes: the labels' names, by number.
+        weights: the column of the examples' weights, or None.
+        missing: words that stand for a missing value in a CSV, besides pyarrow's.
+    """
+
+    columns: tuple[Column, ...]
+    target: str
+    classes: tuple[str, ...]
+    weights: str | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features, n of them."""
+        return [name for column in self.columns for name in column.features]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+
+def as_json(design: Design) -> dict[str, Any]:
+    """Return a design as JSON has it.
+
+    >>> age = Design((Column("age", None, 38.5),), "sick", ("no", "yes"))
+    >>> as_json(age)["columns"]
+    [{'name': 'age', 'levels': None, 'fill': 38.5}]
+    >>> from_json(as_json(age)) == age
+    True
+    """
+    columns = [
+        column._asdict() | {"levels": None if column.levels is None else list(column.levels)}
+        for column in design.columns
+    ]
+    lists = {"classes": list(design.classes), "missing": list(design.missing)}
+    return design._asdict() | lists | {"columns": columns}
+
+
+def from_json(content: Mapping[str, Any]) -> Design:
+    """Return what `as_json` was given; raises KeyError or TypeError for anything else."""
+    columns = tuple(
+        Column(c["name"], None if c["levels"] is None else tuple(c["levels"]), c["fill"])
+        for c in content["columns"]
+    )
+    classes, missing = tuple(content["classes"]), tuple(content["missing"])
+    return Design(columns, content["target"], classes, content["weights"], missing)
+
+
+def make_design(
+    found: Survey, table: Table, roles: Roles, impute: str | None = None, missing: tuple = ()
+) -> tuple[Design, np.ndarray, np.ndarray]:
+    """Return the design of what a survey found, and the mean and scale of its features.
+
+    Args:
+        found: from `survey(table, roles)`.
+        table, roles: as for the survey.
+        impute: None to refuse missing values; "mean" or "median" for numbers, and the base for
+            text. The median is not known yet: such a column is filled with NaN.
+        missing: words that stand for a missing value, besides pyarrow's.
+
+    Returns:
+        The design; mean and standard deviation of each feature, `(n,)`, of the values that are
+        there; the scale of a constant feature is 1.
+
+    Raises:
+        TableError: missing values that are refused, with their counts; labels that are no
+            classes; no features.
+    """
+    classes = _classes(found.tallies[roles.target], table, roles)
+    gaps = {name: found.tallies[name].missing for name in roles.features}
+    gaps = {name: count for name, count in gaps.items() if count}
+    if gaps and impute is None:
+        raise TableError(
+            f"{told_gaps(gaps, found.rows, table)} Impute them with --impute mean or --impute "
+            f"median, which give text its most frequent level; or leave columns out with --exclude."
+        )
+    columns, means, scales = [], [], []
+    for name in roles.features:
+        tally = found.tallies[name]
+        if tally.levels is None:
+            fill = {None: None, "mean": (tally.first or 0.0) + tally.mean, "median": np.nan}[impute]
+            columns.append(Column(name, None, fill))
+            means.append((tally.first or 0.0) + tally.mean)
+            scales.append((tally.squares / (tally.weight or 1.0)) ** 0.5)
+        else:
+            ordered = _base_first(tally.levels)
+            columns.append(Column(name, ordered, ordered[0] if impute else None))
+            shares = [tally.levels[level] / found.weight for level in ordered[1:]]
+            means += shares
+            scales += [(share * (1 - share)) ** 0.5 for share in shares]
+    design = Design(tuple(columns), roles.target, classes, roles.weights, missing)
+    if not means:
+        raise TableError(f"{table.path} has no column that varies, besides {roles.target}.")
+    mean, scale = np.array(means), np.array(scales)
+    return design, mean, np.where(scale > 0, scale, 1.0)
+
+
+def told_gaps(gaps: Mapping[str, int], rows: int, table: Table) -> str:
+    """Return how many values are missing in which columns, in a sentence."""
+    counts = listed([f"{name} {count}" for name, count in gaps.items()])
+    return f"{table.path} has missing values, of {rows} rows: {counts}."
+
+
+def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:
+    ordered = in_order(found)
+    base = max(ordered, key=lambda level: found[level])
+    return (base, *(level for level in ordered if level != base))
+
+
+def in_order(names: Any) -> list[str]:
+    """Return levels in order: as numbers if all of them are, else by the alphabet.
+
+    >>> in_order(["10", "9"]), in_order(["b", "a"])
+    (['9', '10'], ['a', 'b'])
+    """
+    return sorted(names, key=lambda s: (float(s), s)) if all(map(is_number, names)) else (
+        sorted(names)
+    )  # fmt: skip
+
+
+# --- Labels -------------------------------------------------------------------------------------
+
+
+def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
+    target = f"--target {roles.target}"
+    if tally.missing:
+        raise TableError(
+            f"{target}: {tally.missing} of its values are missing in {table.path}: drop such rows."
+        )
+    found = {level: weight for level, weight in (tally.levels or {}).items() if weight > 0}
+    if all(map(is_number, found)):
+        found = {_written(level): None for level in found}
+        fractions = [level for level in found if not level.lstrip("-").isdigit()]
+        if fractions and len(found) > _MOST_FRACTIONS:
+            raise TableError(
+                f"{target}: it holds {len(found)} different numbers, such as {fractions[0]}, and "
+                f"not classes: make classes of them, as by a threshold."
+            )
+    if len(found) < 2:
+        raise TableError(
+            f"{target}: all rows of {table.path} are {short(next(iter(found)))}, so that there is "
+            f"nothing to tell apart."
+        )
+    return tuple(in_order(found))
+
+
+def _written(number: str) -> str:
+    """Return a number in the one way that classes are written: `1`, not `1.0`.
+
+    >>> _written("1.0"), _written("01"), _written("2.50")
+    ('1', '1', '2.5')
+    """
+    value = float(number)
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def labels(design: Design, chunk: Chunk, table: Table) -> np.ndarray:
+    """Return the class number of each row of a chunk, `(rows,)`; −1 where it is none.
+
+    >>> import pyarrow as pa
+    >>> from pathlib import Path
+    >>> table = Table(Path("a.csv"), ("y",), False, (), lambda *_: iter(()), str)
+    >>> chunk = Chunk(0, 3, {"y": pa.array(["1.0", "0", None])}, 1.0)
+    >>> labels(Design((), "y", ("0", "1")), chunk, table).tolist()
+    [1, 0, -1]
+    """
+    places, found = levels(chunk.columns[design.target], table.missing)
+    number = {name: k for k, name in enumerate(design.classes)}
+
+    def code(level: str) -> int:
+        written = _written(level) if is_number(level) and level not in number else level
+        return number.get(written, -1)
+
+    return np.array([*map(code, found), -1])[places]
+
+
+# --- Features -----------------------------------------------------------------------------------
+
+
+class MissingValue(TableError):
+    """Raised for a missing value where the design has nothing that stands in for it."""
+
+
+def encode(design: Design, chunk: Chunk, table: Table, unseen: str = "refuse") -> np.ndarray:
+    """Return the features of a chunk's rows, not standardised.
+
+    Args:
+        design: how they are made.
+        chunk: with all columns of the design.
+        table: where it comes from.
+        unseen: "refuse" a level that the design does not have, or count it as the "base".
+
+    Returns:
+        `(n, rows)` float64: an example is a column.
+
+    Raises:
+        TableError: a value that is no number, or an unseen level.
+        MissingValue: a missing value, where the design has no fill.
+
+    >>> import pyarrow as pa
+    >>> from pathlib import Path
+    >>> table = Table(Path("a.csv"), ("age", "city"), False, (), lambda *_: iter(()), str)
+    >>> columns = Column("age", None, 40.0), Column("city", ("Bern", "Ulm"), "Bern")
+    >>> chunk = {"age": pa.array(["31", None]), "city": pa.array(["Ulm", "Bern"])}
+    >>> encode(Design(columns, "y", ("0", "1")), Chunk(0, 2, chunk, 1.0), table).tolist()
+    [[31.0, 40.0], [1.0, 0.0]]
+    """
+    X, j = np.empty((len(design.features), chunk.rows)), 0
+    for column in design.columns:
+        if column.levels is None:
+            X[j] = _numbers(column, chunk, table)
+            j += 1
+        else:
+            places = _levels(column, chunk, table, unseen)
+            for level in range(1, len(column.levels)):
+                X[j] = places == level
+                j += 1
+    return X
+
+
+def _numbers(column: Column, chunk: Chunk, table: Table) -> np.ndarray:
+    name, fill = column.name, column.fill
+    values = numbers(chunk.columns[name], table.missing)
+    if values is None:
+        i, said = first_level(name, chunk, table, lambda level: not is_number(level))
+        raise TableError(
+            f"column {name} is {said} in {table.place(chunk.start + i)} of {table.path}, where a "
+            f"number is due."
+        )
+    if (gaps := np.isnan(values)).any():
+        _check_gap(column, gaps, chunk, table)
+        values[gaps] = fill
+    if (infinite := np.isinf(values)).any():
+        where = table.place(chunk.start + int(infinite.argmax()))
+        raise TableError(f"column {name} is infinite in {where} of {table.path}.")
+    return values
+
+
+def _levels(column: Column, chunk: Chunk, table: Table, unseen: str) -> np.ndarray:
+    name, known = column.name, {level: i for i, level in enumerate(column.levels or ())}
+    places, found = levels(chunk.columns[name], table.missing)
+    new = [level for level in found if level not in known]
+    if new and unseen == "refuse":
+        i, said = first_level(name, chunk, table, lambda level: level not in known)
+        raise TableError(
+            f"column {name} is {said} in {table.place(chunk.start + i)} of {table.path}, a level "
+            f"that the model has not seen: it knows {listed(list(known))}. --unseen base counts it "
+            f"as {next(iter(known))}."
+        )
+    if (gaps := places < 0).any():
+        _check_gap(column, gaps, chunk, table)
+    return np.array([*(known.get(level, 0) for level in found), 0])[places]
+
+
+def _check_gap(column: Column, gaps: np.ndarray, chunk: Chunk, table: Table) -> None:
+    if column.fill is None:
+        where = table.place(chunk.start + int(gaps.argmax()))
+        raise MissingValue(f"column {column.name} is missing in {where} of {table.path}.")

@@ -1,0 +1,89 @@
+"""The values of a column: as numbers, or as levels, a number for each different text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlr.extras import require
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether columns of a pyarrow type hold numbers."""
+    types = require("pyarrow", "cli").types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+
+
+def is_plain(kind: Any) -> bool:
+    """Whether columns of a pyarrow type hold numbers or text, which truth values are too."""
+    types = require("pyarrow", "cli").types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    texts = (types.is_string, types.is_large_string, types.is_boolean, types.is_null)
+    return is_numeric(kind) or any(is_text(kind) for is_text in texts)
+
+
+def numbers(column: Any, missing: Sequence[str] = ()) -> np.ndarray | None:
+    """Return a column as numbers; None where a text is not a number.
+
+    Args:
+        column: a pyarrow array of numbers or text.
+        missing: the words that stand for a missing value.
+
+    Returns:
+        `(rows,)` float64, with NaN for what is missing; or None.
+
+    >>> import pyarrow as pa
+    >>> numbers(pa.array(["1.5", None, " 2"])).tolist(), numbers(pa.array(["1", "a"]))
+    ([1.5, nan, 2.0], None)
+    """
+    pa, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
+    column = _decoded(column)
+    if is_numeric(column.type):
+        column = compute.cast(column, pa.float64(), safe=False)
+    else:
+        try:
+            column = compute.cast(column, pa.float64())
+        except pa.ArrowInvalid:  # spaces around?
+            column = compute.utf8_trim_whitespace(column)
+            gaps = compute.is_in(column, pa.array(missing, pa.string()))
+            column = compute.if_else(gaps, pa.scalar(None, pa.string()), column)
+            try:
+                column = compute.cast(column, pa.float64())
+            except pa.ArrowInvalid:
+                return None
+    return np.array(column.to_numpy(zero_copy_only=False))
+
+
+def levels(column: Any, missing: Sequence[str] = ()) -> tuple[np.ndarray, list[str]]:
+    """Return a column as levels, its different texts without spaces around.
+
+    Args:
+        column: a pyarrow array of text; or of numbers, whose levels are such as `1` and `2.5`.
+        missing: the words that stand for a missing value.
+
+    Returns:
+        The place of each value's level, `(rows,)` integers, −1 for what is missing; the levels.
+
+    >>> import pyarrow as pa
+    >>> places, found = levels(pa.array(["b", None, " b", "a", " - "]), missing=["-"])
+    >>> places.tolist(), found
+    ([0, -1, 0, 1, -1], ['b', 'a'])
+    """
+    pa, compute = require("pyarrow", "cli"), require("pyarrow.compute", "cli")
+    column = _decoded(column)
+    if pa.types.is_floating(column.type):
+        gaps = compute.is_nan(column)
+        column = compute.if_else(gaps, pa.scalar(None, column.type), column)
+    encoded = compute.dictionary_encode(compute.cast(column, pa.string()))
+    texts = [text.strip() for text in encoded.dictionary.to_pylist()]
+    found = list(dict.fromkeys(text for text in texts if text not in missing))
+    place = {text: i for i, text in enumerate(found)}
+    table = np.array([*(place.get(text, -1) for text in texts), -1])  # the last one for null
+    return table[encoded.indices.fill_null(len(texts)).to_numpy()], found
+
+
+def _decoded(column: Any) -> Any:
+    types = require("pyarrow", "cli").types
+    return column.dictionary_decode() if types.is_dictionary(column.type) else column

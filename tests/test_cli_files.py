@@ -1,0 +1,282 @@
+"""Files on the command line: fit, sweep, predict and inspect against scikit-learn; refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from typer.testing import CliRunner
+
+import jaxlr
+from jaxlr.cli import app, inspection
+from jaxlr.files import write_atomically
+from jaxlr.model_file import load_model
+
+
+def run(*args, **settings):
+    return CliRunner().invoke(app.make_app(), [str(arg) for arg in args], **settings)
+
+
+@pytest.fixture(scope="module")
+def people():
+    rng = np.random.default_rng(0)
+    m = 120
+    age = np.where(rng.random(m) < 0.1, np.nan, rng.normal(40, 12, m).round(1))
+    sex = rng.choice(["male", "female"], m)
+    sick = (rng.normal(size=m) + (sex == "female") + (np.nan_to_num(age, nan=40) - 40) / 12) > 0
+    return pd.DataFrame(
+        {"id": np.arange(m), "age": age, "sex": sex, "sick": np.where(sick, "yes", "no")}
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, people):
+    """Fit once: the folder, the JSON of the fit, and scikit-learn's model with its features."""
+    folder = tmp_path_factory.mktemp("files")
+    people.to_csv(folder / "people.csv", index=False)
+    options = ("--target", "sick", "--exclude", "id", "--impute", "mean", "--l2", "0.01")
+    result = run("fit", folder / "people.csv", *options, "-o", folder / "model.npz", "--json")
+    assert result.exit_code == 0, result.output
+    assert sorted(os.listdir(folder)) == ["model.npz", "people.csv"]
+    X = features(people)
+    model = LogisticRegression(C=1 / (0.01 * len(X)), tol=1e-9, max_iter=10_000)
+    return folder, json.loads(result.stdout), model.fit(X, people["sick"])
+
+
+def features(people):
+    base = people["sex"].mode()[0]
+    X = np.column_stack([people["age"].fillna(people["age"].mean()), people["sex"] != base])
+    return (X - [people["age"].mean(), X[:, 1].mean()]) / [
+        people["age"].std(ddof=0),
+        X[:, 1].std(),
+    ]
+
+
+def test_a_fit_is_scikit_learns(fitted, people):
+    _, content, model = fitted
+    X = features(people)
+    rows = content["coefficients"]
+    names = ["(intercept)", "age", f"sex={people['sex'].value_counts().index[1]}"]
+    assert [row["feature"] for row in rows] == names
+    standardised = [row["standardised"] for row in rows]
+    np.testing.assert_allclose(standardised[1:], model.coef_[0], rtol=1e-3)
+    np.testing.assert_allclose(standardised[0], model.intercept_[0], atol=1e-4)
+    unit = model.coef_[0, 0] / people["age"].std(ddof=0)
+    assert rows[1]["coefficient"] == pytest.approx(unit, rel=1e-3)
+    assert rows[1]["odds_ratio"] == pytest.approx(np.exp(unit), rel=1e-4)
+    probability = model.predict_proba(X)
+    data, labels = content["data"], people["sick"]
+    assert data["log_loss"] == pytest.approx(log_loss(labels, probability), rel=1e-4)
+    assert data["accuracy"] == pytest.approx(accuracy_score(labels, model.predict(X)))
+    assert data["roc_auc"] == pytest.approx(roc_auc_score(labels, probability[:, 1]), rel=1e-5)
+    assert data["missing"] == {"age": int(people["age"].isna().sum())}
+
+
+def test_intervals_reach_as_far_as_the_normal_distribution_says(fitted):
+    _, content, _ = fitted
+    for row in content["coefficients"]:
+        low, high = row["interval"]
+        np.testing.assert_allclose((low + high) / 2, row["coefficient"], atol=1e-6)
+        np.testing.assert_allclose((high - low) / row["standard_error"], 2 * 1.959964, rtol=1e-6)
+        np.testing.assert_allclose(row["odds_ratio_interval"], np.exp([low, high]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "feather"])
+def test_predictions_are_scikit_learns(fitted, people, ending):
+    folder, _, model = fitted
+    new, out = folder / f"new.{ending}", folder / f"scored.{ending}"
+    frame = people[["sick", "sex", "id", "age"]]  # in another order
+    getattr(frame, f"to_{ending}")(new, **({"index": False} if ending == "csv" else {}))
+    result = run("predict", folder / "model.npz", new, "-o", out, "--keep", "id", "--json")
+    assert result.exit_code == 0, result.output
+    scored = getattr(pd, f"read_{ending}")(out)
+    new.unlink()
+    out.unlink()
+    assert list(scored) == ["id", "prediction", "probability_yes"]
+    assert scored["id"].tolist() == people["id"].tolist()
+    probability = model.predict_proba(features(people))
+    np.testing.assert_allclose(scored["probability_yes"], probability[:, 1], atol=1e-4)
+    assert (scored["prediction"] == model.predict(features(people))).all()
+    content = json.loads(result.stdout)
+    assert content["rows"] == content["labelled"] == len(people)
+    assert content["log_loss"] == pytest.approx(log_loss(people["sick"], probability), rel=1e-4)
+    assert content["counts"] == scored["prediction"].value_counts().to_dict()
+
+
+def test_predictions_on_standard_output(fitted):
+    folder, _, _ = fitted
+    result = run("predict", folder / "model.npz", folder / "people.csv")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 121
+    assert lines[0] == '"prediction","probability_yes"'
+    assert "120 rows; predicted: no" in result.stderr
+
+
+def test_inspect_tells_what_fit_told(fitted):
+    folder, content, _ = fitted
+    result = run("inspect", folder / "model.npz", "--json")
+    found = json.loads(result.stdout)
+    assert found["coefficients"] == content["coefficients"]
+    text = run("inspect", folder / "model.npz").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("odds ratio", "95 % interval", "log odds of yes against no", "penalty taken as",
+                  "ROC AUC", "people.csv (120 rows, 2 columns"):  # fmt: skip
+        assert words in " ".join(text.split())
+
+
+def test_a_model_without_a_design_is_inspected_but_does_not_predict(fitted, tmp_path):
+    from pathlib import Path
+
+    old = Path(__file__).parent / "models" / "format_1.npz"
+    text = " ".join(run("inspect", old).stdout.split())
+    assert "There are no intervals" in text
+    assert "petal width (cm)" in text
+    rows = inspection.coefficients(load_model(old), 0.95)
+    assert sum(row["standardised"] for row in rows[:3]) == pytest.approx(0, abs=1e-6)
+    result = run("predict", old, fitted[0] / "people.csv")
+    assert result.exit_code == 2
+    assert "does not say what its columns are" in result.stderr
+
+
+def test_a_sweep_of_a_file_with_three_classes(tmp_path):
+    rng = np.random.default_rng(1)
+    kind = rng.integers(0, 3, 90)
+    frame = pd.DataFrame({"a": rng.normal(size=90) + kind, "b": rng.normal(size=90), "kind": kind})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options = ("--folds", "2", "--penalties", "2", "--l2-min", "0.01", "--json")
+    model = tmp_path / "m.npz"
+    result = run("sweep", tmp_path / "a.csv", "--target", "kind", *options, "--output", model)
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert (content["m_examples"], content["n_features"], content["n_classes"]) == (90, 2, 3)
+    result = run("predict", model, tmp_path / "a.csv", "-o", tmp_path / "s.csv")
+    assert result.exit_code == 0, result.output
+    scored = pd.read_csv(tmp_path / "s.csv")
+    expected = LogisticRegression(C=1 / (content["model"]["l2"] * 90), tol=1e-9, max_iter=10_000)
+    X = frame[["a", "b"]]
+    X = (X - X.mean()) / X.std(ddof=0)
+    expected.fit(X, kind)
+    P = scored[[f"probability_{k}" for k in range(3)]]
+    np.testing.assert_allclose(P, expected.predict_proba(X), atol=1e-3)
+    assert scored["prediction"].dtype == np.int64
+
+
+# --- What is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fit", "none.csv", "--target", "y"], "none.csv: there is no such file."),
+        (["fit", "people.csv"], "--target is not given"),
+        (["sweep", "--target", "y"], "Give DATA, the file that"),
+        (["fit", "people.csv", "--target", "sick"], "missing values, of 120 rows: age"),
+        (["fit", "people.csv", "--target", "sick", "--l2", "-1", "--exclude", "age"], "--l2 -1: a"),
+        (["fit", "people.csv", "--target", "sick", "-o", "m.txt"], "does not end in .npz"),
+        (["predict", "none.npz", "people.csv"], "none.npz: there is no such file."),
+        (["predict", "people.csv", "people.csv"], "is not a model of jaxlr, or is damaged"),
+        (["predict", "model.npz", "people.csv", "-o", "people.csv"], "that is the file of the"),
+        (["predict", "model.npz", "people.csv", "-o", "a.txt"], "does not end in .csv or .parquet"),
+        (["predict", "model.npz", "people.csv", "--json"], "say with --output where"),
+        (["predict", "model.npz", "new.csv", "-o", "s.csv"], "sex is 'x' in line 3 of new.csv"),
+        (["predict", "model.npz", "few.csv", "-o", "s.csv"], "few.csv lacks columns of the model"),
+        (["predict", "model.npz", "empty.csv", "-o", "s.csv"], "empty.csv has no rows"),
+        (["inspect", "people.csv"], "is not a model of jaxlr, or is damaged"),
+    ],
+)
+def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args, message):
+    folder, _, _ = fitted
+    monkeypatch.chdir(folder)
+    (folder / "new.csv").write_text("age,sex\n1,male\n2,x\n")
+    (folder / "few.csv").write_text("age\n1\n")
+    (folder / "empty.csv").write_text("age,sex\n")
+    before = sorted(os.listdir())
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert result.stderr.startswith("jaxlr: ")
+    assert sorted(os.listdir()) == before
+
+
+def test_gaps_are_counted_where_the_model_was_fitted_without(people, tmp_path):
+    people.dropna().to_csv(tmp_path / "whole.csv", index=False)
+    people.to_csv(tmp_path / "gaps.csv", index=False)
+    model, out = tmp_path / "m.npz", tmp_path / "s.csv"
+    options = ("--target", "sick", "--features", "age,sex", "-o", model)
+    assert run("fit", tmp_path / "whole.csv", *options).exit_code == 0
+    result = run("predict", model, tmp_path / "gaps.csv", "-o", out)
+    assert result.exit_code == 2
+    count = people["age"].isna().sum()
+    assert f"missing values, of 120 rows: age {count}." in result.stderr
+    assert "fitted without --impute" in result.stderr
+    assert not out.exists()
+
+
+def test_separated_classes_without_a_penalty_fail_with_exit_code_1(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{int(i > 3)}\n" for i in range(8)))
+    result = run("fit", tmp_path / "a.csv", "--target", "y", "--l2", "0")
+    assert result.exit_code == 1
+    assert "there is no finite optimum" in result.stderr
+    assert "--l2 0.001" in result.stderr
+
+
+def test_help_has_examples_and_exit_codes():
+    for command in ("fit", "predict", "inspect", "sweep"):
+        text = run(command, "--help").stdout
+        assert f"\n    jaxlr {command} " in text
+        assert "Exit code: 0;" in text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_while_predicting_leaves_no_file(fitted, tmp_path):
+    folder, _, _ = fitted
+    lines = (folder / "people.csv").read_text().splitlines(keepends=True)
+    path = tmp_path / "many.csv"
+    path.write_text(lines[0] + "".join(lines[1:]) * 20_000)
+    command = [sys.executable, "-m", "jaxlr.cli", "predict", folder / "model.npz", path, "-o"]
+    process = subprocess.Popen([*command, tmp_path / "scored.csv"], stderr=subprocess.PIPE)
+    while process.poll() is None and len(os.listdir(tmp_path)) < 2:
+        time.sleep(0.01)
+    assert len(os.listdir(tmp_path)) == 2  # the temporary file
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.decode().strip() in ("", "Aborted!")
+    assert os.listdir(tmp_path) == ["many.csv"]
+
+
+def test_an_error_while_writing_leaves_no_file(fitted, monkeypatch):
+    folder, _, _ = fitted
+    before = sorted(os.listdir(folder))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jaxlr.cli.predicting, "_record", interrupted)
+    result = run("predict", folder / "model.npz", folder / "people.csv", "-o", folder / "s.csv")
+    assert result.exit_code == 130
+    assert sorted(os.listdir(folder)) == before
+    with write_atomically(folder / "s.csv", replace=False):
+        pass
+
+
+def test_the_large_file_in_small():
+    import tempfile
+    from pathlib import Path
+
+    from experiments.large_csv import run_all
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs, size, floats = run_all(Path(folder), 3_000, 4)
+        assert len((Path(folder) / "scored.csv").read_text().splitlines()) == 3_001
+    assert [made.command for made in runs] == ["sweep", "fit", "predict"]
+    assert floats == 3_000 * 6 * 4
+    assert size > floats
+    assert "3000 rows, written to scored.csv" in runs[2].output

@@ -1,0 +1,187 @@
+"""From columns to features: against pandas and scikit-learn; what is refused, and where."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.impute import SimpleImputer
+
+from jaxlr.cli.data import Reading, read
+from jaxlr.design import as_json, encode, from_json
+from jaxlr.tables import TableError, open_table
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    m = 60
+    return pd.DataFrame(
+        {
+            "age": np.where(rng.random(m) < 0.2, np.nan, rng.normal(40, 12, m)),
+            "city": np.where(rng.random(m) < 0.1, None, rng.choice(["Bern", "Graz", "Ulm"], m)),
+            "plan": rng.integers(1, 4, m),
+            "count": rng.integers(0, 3, m),
+            "sick": np.where(rng.random(m) < 0.4, "yes", "no"),
+        }
+    )
+
+
+def written(tmp_path, frame, name="a.csv"):
+    path = tmp_path / name
+    if name.endswith(".csv"):
+        frame.to_csv(path, index=False)
+    elif name.endswith(".parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_feather(path)
+    return path
+
+
+def expected(frame, impute, base):
+    """Return the features by pandas and scikit-learn, columns standardised by what is there."""
+    city = frame["city"].fillna(frame["city"].mode()[0])
+    age = SimpleImputer(strategy=impute).fit_transform(frame[["age"]])[:, 0]
+    columns = {"age": (age - frame["age"].mean()) / frame["age"].std(ddof=0)}
+    for name, column in (("city", city), ("plan", frame["plan"].astype(str))):
+        for level in sorted(set(column) - {base[name]}):
+            x = (column == level).astype(float)
+            columns[f"{name}={level}"] = (x - x.mean()) / x.std(ddof=0)
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.feather"])
+@pytest.mark.parametrize("impute", ["mean", "median"])
+def test_features_are_those_of_pandas_and_scikit_learn(tmp_path, frame, name, impute):
+    options = Reading("sick", exclude=("count",), categorical=("plan",), impute=impute)
+    data = read(written(tmp_path, frame, name), options)
+    base = {column: str(frame[column].mode()[0]) for column in ("city", "plan")}
+    due = expected(frame, impute, base)
+    assert data.feature_names == list(due)
+    np.testing.assert_allclose(data.batch.X, due.T, rtol=2e-5, atol=2e-6)
+    assert data.class_names == ["no", "yes"]
+    np.testing.assert_array_equal(data.batch.y, frame["sick"] == "yes")
+    assert data.design is not None
+    fill = getattr(frame["age"], impute)()
+    assert data.design.columns[0].fill == pytest.approx(fill, rel=1e-6)
+    assert data.source["missing"] == {
+        name: int(count) for name, count in frame[["age", "city"]].isna().sum().items()
+    }
+    assert from_json(json.loads(json.dumps(as_json(data.design)))) == data.design
+
+
+def test_weights_count_in_means_as_repeated_rows(tmp_path, frame):
+    frame = frame.dropna()
+    options = {"target": "sick", "features": ("age", "city")}
+    data = read(written(tmp_path, frame), Reading(**options, weights="count"))
+    repeated = frame.loc[frame.index.repeat(frame["count"])]
+    twin = read(written(tmp_path, repeated, "b.csv"), Reading(**options))
+    assert data.feature_names == twin.feature_names
+    np.testing.assert_allclose(data.mean, twin.mean, rtol=1e-12)
+    np.testing.assert_allclose(data.scale, twin.scale, rtol=1e-12)
+    np.testing.assert_array_equal(data.batch.weights, frame["count"])
+
+
+def test_large_and_constant_numbers_keep_their_digits(tmp_path):
+    seconds = 1.7e9 + np.arange(40.0)
+    frame = pd.DataFrame({"t": seconds, "c": np.full(40, 0.1), "y": np.arange(40) % 2})
+    data = read(written(tmp_path, frame), Reading("y"))
+    due = (seconds - seconds.mean()) / seconds.std()
+    np.testing.assert_allclose(data.batch.X[0], due, rtol=1e-5, atol=1e-6)
+    assert data.scale[1] == 1
+    np.testing.assert_array_equal(data.batch.X[1], 0)
+    assert "Constant, and so of no effect: c." in data.notes
+
+
+def test_numbers_as_they_are(tmp_path, frame):
+    frame = frame.dropna()
+    data = read(written(tmp_path, frame), Reading("sick", ("age",), standardize=False))
+    np.testing.assert_allclose(data.batch.X[0], frame["age"], rtol=1e-6)
+    assert not data.standardised
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["1.0", "0", "1"], ["0", "1"]),
+        (["10", "9", "10"], ["9", "10"]),
+        (["b", "a", "c"], ["a", "b", "c"]),
+        (["1", "a", "1"], ["1", "a"]),
+        (["true", "false", "true"], ["false", "true"]),
+    ],
+)
+def test_classes_are_in_order(tmp_path, labels, classes):
+    data = read(written(tmp_path, pd.DataFrame({"x": [1, 2, 4], "y": labels})), Reading("y"))
+    assert data.class_names == classes
+    assert data.batch.n_classes == len(classes)
+    names = [f"{float(s):g}" if s not in classes else s for s in labels]
+    np.testing.assert_array_equal(data.batch.y, [classes.index(name) for name in names])
+
+
+IDS = "id,x,y\n" + "".join(f"p{i},{i % 7},{i % 2}\n" for i in range(200))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("x,y\n1,a\n2,b\n", {}, "--target is not given: say which column.* It has x, y"),
+        ("x,y\n1,a\n2,b\n", {"target": "Y"}, "--target Y: .* no such column. Is y meant"),
+        ("x,y\n1,a\n2,b\n", {"exclude": ("z",)}, "--exclude z: "),
+        ("x,y\n1,a\n2,a\n", {}, "all rows of .* are 'a'"),
+        ("x,y\n1,a\n2,\n3,b\n", {}, "--target y: 1 of its values are missing"),
+        ("x,y\n" + "".join(f"{i},{i / 7}\n" for i in range(50)), {}, "50 different .* not classes"),
+        ("x,z,y\n1,,a\n,2,b\n,3,b\n", {}, "missing values, of 3 rows: x 2, z 1. .*--impute mean"),
+        (IDS, {}, "id has more than 100 different values, such as 'p0'.*--exclude id"),
+        ("x,y\n1,a\n2,b\noops,a\n", {}, "x holds numbers and, as 'oops' in line 4"),
+        ("x,y\n1,a\ninf,b\n", {}, "x is infinite in line 3"),
+        ("x,z,y\n1,,a\n2,,b\n", {}, "z has no values"),
+        ("x,w,y\n1,1,a\n2,-1,b\n", {"weights": "w"}, "--weights w: in line 3 of .* it is -1"),
+        ("x,w,y\n1,1,a\n2,b,b\n", {"weights": "w"}, "--weights w: in line 3 of .* it is 'b'"),
+        ("x,y\n", {}, "has no rows"),
+        ("y\na\nb\n", {}, "has no column besides y"),
+    ],
+)
+def test_refused_in_a_sentence(tmp_path, text, options, message):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    target = {} if "--target is not" in message else {"target": "y"}
+    with pytest.raises(Exception, match=message) as error:
+        read(path, Reading(**(target | options)))
+    assert "\n" not in str(error.value)
+    assert type(error.value).__name__ in ("TableError", "Refusal")
+
+
+def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(40.0), "y": ["rare"] * 2 + ["often"] * 38})
+    frame.to_csv(tmp_path / "a.csv")
+    data = read(tmp_path / "a.csv", Reading("y"))
+    assert data.feature_names == ["x"]
+    assert "has no name" in data.notes[0]
+    assert (
+        "5 % of the examples are rare, and to always say often is right for 95 %"
+        in (data.notes[-1])
+    )
+
+
+def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path, frame):
+    frame = frame.dropna()
+    data = read(written(tmp_path, frame), Reading("sick", ("age", "city")))
+    assert data.design is not None
+    path = tmp_path / "new.csv"
+
+    def features(text, unseen="refuse"):
+        path.write_text(f"city,age\n{text}\n")
+        table = open_table(path)
+        (chunk,) = table.chunks(["age", "city"], 10)
+        return encode(data.design, chunk, table, unseen)
+
+    base = frame["city"].mode()[0]
+    np.testing.assert_array_equal(features(f"{base},30"), [[30], [0], [0]])
+    np.testing.assert_array_equal(features("Wien,30", "base"), [[30], [0], [0]])
+    for text, message in (
+        ("Ulm,30\nWien,31", "city is 'Wien' in line 3 .* not seen"),
+        ("Ulm,30\nUlm,old", "age is 'old' in line 3 "),
+        (",30", "city is missing in line 2"),
+    ):
+        with pytest.raises(TableError, match=message):
+            features(text)
