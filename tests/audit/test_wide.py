@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxlr.audit.wide import lift
+from jaxlr.audit.lifted import lift
 
 x = jnp.array([0.8, 1.3, 0.4])
 A = jnp.array([[2.0, 0.3, 0.1], [0.2, 1.5, 0.4], [0.1, 0.2, 1.8]])
