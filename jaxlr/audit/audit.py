@@ -97,7 +97,7 @@ def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[E
     if a.pulled.lifted.x64 and not a.shapes:
         found += checks.arithmetic(p, a.native_g, a.g[0], unit, *blur)
     if grad is None:
-        found += checks.values(p, unit, a.natural)
+        found += checks.values(p, unit, a.natural, rng)
     if not a.pulled.lifted.traceable:
         a.notes.append("JAX cannot trace the gradient: not under jit, not under vmap.")
     elif not a.shapes:
@@ -160,7 +160,10 @@ def _weigh(
     """
     settled = {row.leaf for row in others if row.verdict == Verdict.AGREES} - rough
     others = [
-        row for row in others if row.check != "autodiff of fun" or row.verdict == Verdict.AGREES
+        row
+        for row in others
+        if row.verdict == Verdict.AGREES
+        or (row.verdict == Verdict.DISAGREES and row.check != "autodiff of fun")
     ]
     open_ = [
         row for row in primary if row.verdict == Verdict.CANNOT_TELL and row.leaf not in settled
