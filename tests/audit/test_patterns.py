@@ -76,3 +76,31 @@ def test_a_missing_sum_over_a_broadcast_axis_is_named():
         lambda b: jnp.sin(X + b[:, None]).sum(), lambda b: jnp.cos(X + b[:, None]), jnp.ones(3)
     )
     assert "the sum over the broadcast axis 1 is missing" in report.hints[0]
+
+
+def test_few_wrong_signs_are_chance():
+    three, seven = (np.linspace(0.5, 2.0, n) for n in (3, 7))
+    assert named(-(three**3), three, three) == ""
+    assert named(-(seven**3), seven, seven) == "every entry has the wrong sign"
+
+
+x = jnp.array([0.8, -1.3, 0.4])
+
+
+def test_a_cotangent_that_is_not_felt_is_named():
+    fun = jax.custom_vjp(lambda x: ((x**2).sum(), jnp.sin(x)))
+    fun.defvjp(lambda x: (fun(x), x), lambda x, u: (2 * u[0] * x,))
+    report = audit_gradient(fun, None, x, order=1)
+    assert any("does not feel u of output 1" in hint for hint in report.hints)
+
+
+@pytest.mark.parametrize(
+    ("fun", "grad", "words"),
+    [
+        (lambda x: (x**2).sum(), lambda x: (2 * x).astype(int), "it is int32 where float32 is due"),
+        (lambda x: jnp.outer(x, x), lambda x, u: u @ x, "where the differences give"),
+    ],
+)
+def test_every_disagreement_has_a_hint(fun, grad, words):
+    report = audit_gradient(fun, grad, x.astype(jnp.float32))
+    assert words in report.hints[0].replace("int64", "int32")
