@@ -22,14 +22,15 @@ def function_name(fun: Any) -> str:
 def kind(a: Any) -> str:
     """Return what a value is, short.
 
-    >>> kind((1, 2)), kind(np.zeros(3, np.float32)), kind(None)
-    ('a tuple of 2', 'float32[3]', 'None')
+    >>> kind((1, 2)), kind(np.zeros(3, np.float32)), kind(None), kind({})
+    ('a tuple of 2', 'float32[3]', 'None', 'a dict')
     """
     if hasattr(a, "dtype") and hasattr(a, "shape"):
         return f"{a.dtype}[{','.join(map(str, a.shape))}]"
     if isinstance(a, (tuple, list)) and type(a) in (tuple, list):
         return f"a {type(a).__name__} of {len(a)}"
-    return "None" if a is None else f"of type {type(a).__name__}"
+    name = type(a).__name__
+    return "None" if a is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def checked_call(
@@ -127,9 +128,10 @@ def gradient_leaves(g: Any, due: Any, name: str) -> list[Any]:
     try:
         leaves = jax.tree.structure(due).flatten_up_to(g)
     except ValueError as error:
+        detail = f" {_short(error)}." if type(g) is type(due) else ""
         raise ValueError(
-            f"{where} is {kind(g)} where {kind(due)} is due, with the structure of the judged "
-            f"argument: {_short(error)}."
+            f"{where} is {kind(g)} where {kind(due)} is due, the structure of the judged argument."
+            f"{detail}"
         ) from None
     for a, like in zip(leaves, jax.tree.leaves(due), strict=True):
         if not is_float(like) if hasattr(like, "dtype") else not isinstance(like, (float, complex)):

@@ -27,12 +27,12 @@ def by_numpy(x):
     [
         (lambda: audit_gradient(squares, x), "grad is float32[3]: a function is due, or None"),
         (lambda: audit_gradient(squares, 2 * x, x), "as in audit_gradient(fun, None, x)"),
-        (lambda: audit_gradient(3, None, x), "fun is of type int: a function is due"),
+        (lambda: audit_gradient(3, None, x), "fun is an int: a function is due"),
         (lambda: audit_gradient(squares), "There are no arguments at which to judge squares"),
         (lambda: audit_gradient(squares, None, x, argnums=3), "argnums is 3: there is 1 argument"),
         (lambda: audit_gradient(squares, None, x, argnums=()), "argnums is empty"),
         (lambda: audit_gradient(squares, None, x, order=0), "order is 0: 1 or 2 is due"),
-        (lambda: audit_gradient(squares, None, x, key=3), "key is of type int: a jax.random.key"),
+        (lambda: audit_gradient(squares, None, x, key=3), "key is an int: a jax.random.key"),
         (lambda: audit_gradient(squares, None, jnp.zeros((0, 3))), "they are empty"),
         (lambda: audit_gradient(squares, None, x, has_aux=True), "returns no pair: it returns f"),
         (lambda: audit_gradient(pair, lambda x: 2 * x, x), "say has_aux=True"),
@@ -45,7 +45,7 @@ def by_numpy(x):
     ],
 )
 def test_a_slip_of_the_call_is_a_sentence(call, words):
-    with pytest.raises(ValueError, match="(?s).*") as caught:
+    with pytest.raises(ValueError, match=r"[a-z]") as caught:
         call()
     assert words in str(caught.value)
 
@@ -63,7 +63,7 @@ def test_without_a_floating_point_output_there_is_nothing_to_judge(fun):
     [
         (jax.value_and_grad(squares), "Is it a value and a gradient?"),
         (lambda x: None, "is None where float32[3] is due. Has it no return?"),
-        (lambda x: "abc", "is of type str where float32[3] is due"),
+        (lambda x: "abc", "is a str where float32[3] is due"),
         (lambda x: (2 * x,), "Is it the array, in a tuple?"),
     ],
 )

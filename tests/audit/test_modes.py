@@ -30,6 +30,7 @@ def test_all_checks_of_a_plain_function_pass():
         "differences",
         "complex step",
         "rounding",
+        "value under grad",
         "jit = eager",
         "vmap = loop",
         "forward = reverse",
