@@ -75,8 +75,7 @@ def _what_is_wrong(a: Audit, rows: tuple[Evidence, ...]) -> tuple[list[str], np.
         i = paths[path]
         away = _deviation(a, i)
         if i in a.shapes:
-            truth = a.slopes.value[0][a.rows.leaf == i] / a.scales[a.problem.leaves[i].place]
-            said.setdefault(name_shape(a.problem.leaves[i], a.shapes[i], truth), []).append(path)
+            said.setdefault(_of_shape(a, i), []).append(path)
             continue
         direction = away if direction is None else direction
         case = _case(a, i)
@@ -96,6 +95,13 @@ def _what_is_wrong(a: Audit, rows: tuple[Evidence, ...]) -> tuple[list[str], np.
     second = ("second order", "symmetry") if first_order else ()  # follows from the first
     hints += [_CHECK_HINTS.get(row.check, "") for row in failed if row.check not in second]
     return list(dict.fromkeys(filter(None, hints))), direction
+
+
+def _of_shape(a: Audit, i: int) -> str:
+    leaf, keep = a.problem.leaves[i], (a.rows.leaf == i) & (a.rows.entry >= 0)
+    truth = np.full(leaf.stop - leaf.start, np.nan)
+    truth[a.rows.entry[keep] - leaf.start] = a.slopes.value[0, keep]
+    return name_shape(leaf, a.shapes[i], truth / a.scales[leaf.place])
 
 
 def _small_slips(rows: tuple[Evidence, ...]) -> list[str]:

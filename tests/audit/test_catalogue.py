@@ -9,8 +9,8 @@ from experiments.gradient_catalogue.hidden import HIDDEN
 from jaxlr.audit import Verdict, audit_gradient
 
 OPEN = [case for case in CORRECT if case.open]
-BUGS = [*HIDDEN, *PLAIN[::8]]
-SAMPLE = [*BUGS, *OPEN, *CORRECT[: -len(OPEN) : 8]]
+BUGS = [*HIDDEN, *PLAIN[::12]]
+SAMPLE = [*BUGS, *OPEN, *CORRECT[: -len(OPEN) : 12]]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """What cannot be audited is refused in a sentence, and nothing is called right unjudged."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 from jaxlr.audit import audit_gradient
 
-x = jnp.array([0.8, -1.3, 0.4], jnp.float32)
+x: Any = jnp.array([0.8, -1.3, 0.4], jnp.float32)
+three: Any = 3
 
 
 def squares(x):
@@ -27,7 +30,7 @@ def by_numpy(x):
     [
         (lambda: audit_gradient(squares, x), "grad is float32[3]: a function is due, or None"),
         (lambda: audit_gradient(squares, 2 * x, x), "as in audit_gradient(fun, None, x)"),
-        (lambda: audit_gradient(3, None, x), "fun is an int: a function is due"),
+        (lambda: audit_gradient(three, None, x), "fun is an int: a function is due"),
         (lambda: audit_gradient(squares), "There are no arguments at which to judge squares"),
         (lambda: audit_gradient(squares, None, x, argnums=3), "argnums is 3: there is 1 argument"),
         (lambda: audit_gradient(squares, None, x, argnums=()), "argnums is empty"),

@@ -84,6 +84,12 @@ def test_few_wrong_signs_are_chance():
     assert named(-(seven**3), seven, seven) == "every entry has the wrong sign"
 
 
+def test_a_wrong_shape_of_a_long_leaf_is_named_too():
+    X = jnp.asarray(rng.normal(size=(2, 3000)), jnp.float32)
+    report = audit_gradient(lambda b: (X * b).sum(), lambda b: X, jnp.ones(3000))
+    assert "the sum over the broadcast axis 0 is missing" in report.hints[0]
+
+
 x = jnp.array([0.8, -1.3, 0.4])
 
 
