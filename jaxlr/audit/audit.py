@@ -89,22 +89,22 @@ def audit_gradient(
 def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[Evidence]:
     """Rounding, jit, vmap, both modes, second order: whatever of it exists."""
     p, found = a.problem, list[Evidence]()
+    if grad is None:
+        found += checks.values(p, checks.native_unit(p, a.f.lifted.trace), a.natural)
     if a.pulled is None:
         a.notes.append("No reverse mode: the forward mode is judged.")
         return found
-    unit = checks.native_unit(p, a.pulled.lifted.trace)
-    blur = (a.kappa, a.scales, a.natural)
-    if a.pulled.lifted.x64 and not a.shapes:
-        found += checks.arithmetic(p, a.native_g, a.g[0], unit, *blur)
-    if grad is None:
-        found += checks.values(p, unit, a.natural, rng)
-    if not a.pulled.lifted.traceable:
+    unit, pulled = checks.native_unit(p, a.pulled.lifted.trace), a.pulled
+    if pulled.lifted.x64 and not a.shapes:
+        found += checks.arithmetic(p, a.native_g, a.g[0], unit, a.kappa, a.scales, a.natural)
+    if not pulled.lifted.traceable:
         a.notes.append("JAX cannot trace the gradient: not under jit, not under vmap.")
     elif not a.shapes:
-        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, *blur)
+        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, a.kappa, a.scales)
         found += rows
         a.notes.extend([note] * bool(note))
-        rows, note = checks.batched_equals_loop(p, a.pulled, a.us, a.inputs(a.pulled), rng, *blur)
+        blur = (a.kappa, a.jitter, a.scales)
+        rows, note = checks.batched_equals_loop(p, pulled, a.us, a.inputs(pulled), rng, *blur)
         found += rows
         a.notes.extend([note] * bool(note))
     if not np.isfinite(a.g).all():
@@ -114,7 +114,7 @@ def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[E
     if grad is None and order > 1:
         V, steps = a.globals, differences.ladder(*a.ladder)
         size = float(judged_along(a, V)[1].max(initial=0.0))
-        rows, notes = checks.second_order(p, a.pulled, a.us[0], a.inputs(a.pulled), V, steps, size)
+        rows, notes = checks.second_order(p, pulled, a.us[0], a.inputs(pulled), V, steps, size)
         found += rows
         a.notes.extend(notes)
     return found
