@@ -77,5 +77,7 @@ def newton(slip: float) -> Callable:
         return lax.while_loop(lambda s: abs(s[0] - s[1]) > 1e-6, step, (a, a + 1))[0]
 
     roots = jax.custom_jvp(jax.vmap(root))
-    roots.defjvp(lambda p, t: (roots(*p), slip * t[0] / (3 * roots(*p) ** 2 + 1)))
+    roots.defjvp(
+        lambda p, t: (roots(*p), slip * t[0].astype(jnp.float32) / (3 * roots(*p) ** 2 + 1))
+    )
     return lambda a: roots(a).sum()

@@ -146,9 +146,10 @@ def slopes_along(a: Audit, D: np.ndarray, **changes: Any) -> differences.Slopes:
 def _finer(
     a: Audit, D: np.ndarray, s: differences.Slopes, values: np.ndarray
 ) -> differences.Slopes:
-    """Return the differences with finer and coarser steps where the first ladder saw too little.
+    """Return the differences with finer steps, and h = 1/2, where the first ladder saw too little.
 
-    All steps stand in one table: a coarse one may not contradict a finer one.
+    All steps stand in one table: a coarse one may not contradict a finer one. None is coarser:
+    where noise hides what finer steps say, a function that is bounded looks flat from afar.
     """
     start, ratio = a.ladder
     scale = np.maximum(abs(s.value) + abs(s.jump), a.floor)
@@ -158,16 +159,21 @@ def _finer(
         return s
     K = differences.STEPS
     right, left = [values[:, which, 1 : K + 1]], [values[:, which, K + 1 :]]
-    powers = (K, -K) if a.f.lifted.x64 else (K,)
-    for power in powers:  # coarser steps first, finer ones last
-        steps = differences.ladder(start * ratio**power, ratio)
-        T = np.tile(differences.abscissae(steps), (len(which), 1))
-        more = np.moveaxis(a.f.along(a.inputs(a.f), D[which], T, a.U), 2, 0)
-        at = 0 if power > 0 else len(right)
-        right.insert(at, more[..., 1 : K + 1])
-        left.insert(at, more[..., K + 1 :])
+
+    def more(first: float) -> np.ndarray:
+        T = np.tile(differences.abscissae(differences.ladder(first, ratio)), (len(which), 1))
+        return np.moveaxis(a.f.along(a.inputs(a.f), D[which], T, a.U), 2, 0)
+
+    coarse = more(start * ratio)
+    right.insert(0, coarse[..., 1:2])
+    left.insert(0, coarse[..., K + 1 : K + 2])
+    if a.f.lifted.x64:
+        fine = more(start * ratio**-K)
+        right.append(fine[..., 1 : K + 1])
+        left.append(fine[..., K + 1 :])
     together = np.concatenate([values[:, which, :1], *right, *left], axis=-1)
-    steps = start * ratio ** (K - np.arange(K * len(right), dtype=float))
+    count = sum(part.shape[-1] for part in right)
+    steps = start * ratio ** (1 - np.arange(count, dtype=float))
     again = _slopes(a, together, steps, a.sigma)
     s = differences.Slopes(*(part.copy() for part in s))
     for old, new in zip(s, again, strict=True):

@@ -140,6 +140,7 @@ def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Array], args: Sequence[Array], 
     Raises:
         Unsupported: for an operation that has no meaning in dtype.
 
+    >>> import jax
     >>> with jax.enable_x64(False):
     ...     trace = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) * 3)(jnp.float32(0.0))
     >>> with jax.enable_x64(True):

@@ -142,7 +142,9 @@ def test_a_solver_under_vmap_that_fixes_its_dtype():
 
     def ruled_root(slip):
         roots = jax.custom_jvp(jax.vmap(root))
-        roots.defjvp(lambda p, t: (roots(*p), slip * t[0] / (3 * roots(*p) ** 2 + 1)))
+        roots.defjvp(
+            lambda p, t: (roots(*p), slip * t[0].astype(jnp.float32) / (3 * roots(*p) ** 2 + 1))
+        )
         return lambda a: roots(a).sum()
 
     report = audit_gradient(ruled_root(1.0), None, x)

@@ -86,7 +86,7 @@ def test_few_wrong_signs_are_chance():
 
 def test_a_wrong_shape_of_a_long_leaf_is_named_too():
     X = jnp.asarray(rng.normal(size=(2, 3000)), jnp.float32)
-    report = audit_gradient(lambda b: (X * b).sum(), lambda b: X, jnp.ones(3000))
+    report = audit_gradient(lambda b: (X * b[None]).sum(), lambda b: X, jnp.ones(3000))
     assert "the sum over the broadcast axis 0 is missing" in report.hints[0]
 
 
