@@ -11,7 +11,7 @@ import numpy as np
 from jaxlr.audit import checks, differences
 from jaxlr.audit.analytic import analytic_evidence, smooth_rows
 from jaxlr.audit.door import checked_call
-from jaxlr.audit.evidence import Audit, set_up
+from jaxlr.audit.evidence import EPS, Audit, set_up
 from jaxlr.audit.gather import compare, gather, judged_along
 from jaxlr.audit.hints import explain
 from jaxlr.audit.judge import judge_scalars
@@ -100,10 +100,10 @@ def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[E
     if not pulled.lifted.traceable:
         a.notes.append("JAX cannot trace the gradient: not under jit, not under vmap.")
     elif not a.shapes:
-        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, a.kappa, a.scales)
+        blur = (a.kappa, a.scales, a.visible)
+        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, *blur)
         found += rows
         a.notes.extend([note] * bool(note))
-        blur = (a.kappa, a.jitter, a.scales)
         rows, note = checks.batched_equals_loop(p, pulled, a.us, a.inputs(pulled), rng, *blur)
         found += rows
         a.notes.extend([note] * bool(note))
@@ -129,7 +129,8 @@ def _forward(a: Audit, is_handed_in: bool) -> list[Evidence]:
         a.notes.append(f"No forward mode: {checks.first_line(error)}")
         return []
     judged, size, rounding = judged_along(a, a.globals)
-    row = judge_scalars("forward = reverse", abs(forward - judged), size, rounding)
+    blur = rounding + EPS / 2 * a.visible
+    row = judge_scalars("forward = reverse", abs(forward - judged), size, blur)
     if not is_handed_in:
         return [row]
     if row.verdict == Verdict.DISAGREES:

@@ -60,16 +60,6 @@ def arithmetic(
     return [] if worst is None else [worst[1]]
 
 
-def _wobble(problem: Problem, run: Any, unit: float) -> np.ndarray:
-    """Return how far a function of xs moves, in its own dtype, with their last digits."""
-    rng, here = np.random.default_rng(0), run(problem.xs)
-    most = np.zeros_like(here)
-    for _ in range(3):
-        near = problem.x * (1 + 4 * unit * rng.choice([-1.0, 1.0], size=problem.x.shape))
-        most = np.fmax(most, abs(run(native(near, problem.leaves)) - here))
-    return most
-
-
 def values(problem: Problem, unit: float, natural: float) -> list[Evidence]:
     """Return the check that fun has the same value where it is differentiated.
 
@@ -92,7 +82,9 @@ def values(problem: Problem, unit: float, natural: float) -> list[Evidence]:
         row = judge_scalars("value under grad", away, abs(y), blur)
         if row.verdict != Verdict.AGREES:
             # What fun itself does not repeat beside the point is no fault of the rule.
-            own = _wobble(problem, lambda xs: to_numpy(value(xs)), unit)
+            signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(3, len(problem.x)))
+            near = [native(x, problem.leaves) for x in problem.x * (1 + 4 * unit * signs)]
+            own = np.max([abs(to_numpy(value(xs)) - y) for xs in near], axis=0)
             row = judge_scalars("value under grad", away, abs(y), blur + own)
         rows.append(row)
     return sorted(rows, key=lambda row: (row.verdict != Verdict.DISAGREES, -row.relative))[:1]
@@ -105,24 +97,22 @@ def compiled_equals_eager(
     unit: float,
     kappa: np.ndarray,
     scales: np.ndarray,
+    visible: float,
 ) -> tuple[list[Evidence], str]:
-    """Return the check that jit does not change the gradient, or a note why there is none."""
+    """Return the check that jit does not change the gradient, or a note why there is none.
+
+    What moves fun by less than its own rounding, as sums that cancel leave it, counts as zero.
+    """
     try:
         compiled = to_numpy(jax.jit(problem.pull)(problem.xs, problem.side, us[0]), dual=True)
     except Exception as error:
         return [], f"Not under jit: {first_line(error)}"
     if compiled.shape != eager.shape or not np.isfinite(eager).all():
         return [], ""
-    size = float(np.linalg.norm(eager * scales))
-    blur = 4 * unit * (float(np.linalg.norm(kappa * scales)) + size)
+    size = np.linalg.norm(eager * scales)
+    blur = unit * (4 * np.linalg.norm(kappa * scales) + 4 * size + visible / 2)
     away = np.linalg.norm((compiled - eager) * scales)
-    row = judge_scalars("jit = eager", away, size, blur)
-    if row.verdict != Verdict.AGREES:
-        # Sums that cancel leave their rounding, which compiling may change.
-        run = lambda xs: to_numpy(problem.pull(xs, problem.side, us[0]), dual=True)  # noqa: E731
-        blur += float(np.linalg.norm(_wobble(problem, run, unit) * scales))
-        row = judge_scalars("jit = eager", away, size, blur)
-    return [row], ""
+    return [judge_scalars("jit = eager", away, size, blur)], ""
 
 
 def batched_equals_loop(
@@ -132,8 +122,8 @@ def batched_equals_loop(
     inputs: Inputs,
     rng,
     kappa: np.ndarray,
-    jitter: np.ndarray,
     scales: np.ndarray,
+    visible: float,
 ) -> tuple[list[Evidence], str]:
     """Return the check that vmap of the gradient is the loop over it."""
     wiggles = 1 + 0.01 * rng.uniform(-1, 1, size=(2, len(inputs.x)))
@@ -162,9 +152,9 @@ def batched_equals_loop(
     got = [to_numpy([out[i] for out in outs], dual=True) for i in range(len(points))]
     due = [pulled.at(inputs._replace(x=x), u) for x, u in zip(stored, chosen, strict=True)]
     unit = max(lifted.eps, pulled.lifted.eps)
-    moved, least = np.linalg.norm(kappa * scales), 2 * np.linalg.norm(jitter * scales)
+    blur = 100 * np.linalg.norm(kappa * scales) + visible / 2
     rows = [
-        judge_scalars("vmap = loop", d, s, 100 * unit * (moved + s) + least)
+        judge_scalars("vmap = loop", d, s, unit * (blur + 100 * s))
         for a, b in zip(got, due, strict=True)
         if np.isfinite(b).all()
         for d, s in [(np.linalg.norm((a - b) * scales), np.linalg.norm(b * scales))]
