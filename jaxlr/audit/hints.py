@@ -146,7 +146,7 @@ def _case(a: Audit, i: int) -> Case:
         for axis, length in reversed(list(enumerate(shape)))
     }
     singles = [
-        (float(v), path)
+        (np.asarray(v).item(), path)
         for v, path in zip(a.problem.side, a.problem.side_paths, strict=True)
         if np.size(v) == 1 and not np.iscomplexobj(v)
     ]

@@ -110,3 +110,11 @@ def test_a_cotangent_that_is_not_felt_is_named():
 def test_every_disagreement_has_a_hint(fun, grad, words):
     report = audit_gradient(fun, grad, x.astype(jnp.float32))
     assert words in report.hints[0].replace("int64", "int32")
+
+
+def test_an_argument_of_one_number_in_an_array_is_no_obstacle():
+    def fun(w, l2):
+        return (jnp.sin(w) ** 2).sum() + (l2 * w**2).sum() / 2
+
+    report = audit_gradient(fun, lambda w, l2: jnp.sin(2 * w), x, jnp.full((1,), 0.3))
+    assert "w: the term l2·w is missing" in report.hints
