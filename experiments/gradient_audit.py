@@ -7,24 +7,22 @@ told which modes of differentiation exist; `jaxlr.audit` finds out.
 
     python -m experiments.gradient_audit [words of the names of cases …]
 
-prints a table and leaves it, with a picture, in experiments/results/.
+prints a table and leaves it in experiments/results/.
 """
 
 from __future__ import annotations
 
-import pathlib
 import sys
 import time
 import warnings
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import jax.test_util
 
 from experiments.gradient_catalogue import BUGS, CORRECT, Case
-from experiments.record import RESULTS, save
-from jaxlr.audit import Report, audit_gradient
+from experiments.record import save
+from jaxlr.audit import audit_gradient
 
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "disagrees", "cannot tell"
 
@@ -109,37 +107,11 @@ def table(records: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def picture(path: pathlib.Path) -> None:
-    """Draw the Taylor remainders of a right gradient and of one that is off by 1e-3."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    x = jnp.array([0.8, -1.3, 0.4])
-
-    def audit(slip: float) -> Report:
-        return audit_gradient(
-            lambda x: jnp.exp(jnp.sin(x)).sum(),
-            lambda x: (1 + slip) * jnp.cos(x) * jnp.exp(jnp.sin(x)),
-            x,
-        )
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
-    for ax, slip, title in zip(axes, (0.0, 1e-3), ("right", "off by 0.1 %"), strict=True):
-        audit(slip).plot(ax)
-        ax.set_title(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def main() -> None:
     records = judge_all(sys.argv[1:])
     text = table(records)
     print(f"\n{text}")
     save("gradient_audit", records, table=text.splitlines())
-    picture(RESULTS / "gradient_audit.png")
 
 
 if __name__ == "__main__":

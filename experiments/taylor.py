@@ -39,7 +39,7 @@ def main() -> None:
     for ax, (title, way) in zip(axes, ways.items(), strict=True):
         audit_gradient(loss, way, *point).plot(ax)
         ax.set_title(title)
-        ax.set_ylim(1e-15, 1e-1)
+        ax.set_ylim(1e-17, 1e-1)
     axes[1].set_ylabel("")
     path = Path(__file__).with_name("taylor.png")
     figure.savefig(path, dpi=80)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 
 class Case(NamedTuple):
@@ -43,3 +45,39 @@ def forward_by_hand(fun: Callable, slope: Callable) -> Callable:
     ruled = jax.custom_jvp(fun)
     ruled.defjvp(lambda primals, tangents: (fun(*primals), slope(*primals) * tangents[0]))
     return ruled
+
+
+def ruled(fun: Callable, backward: Callable, *, residual=lambda x, out: x) -> Callable:
+    """Return an array-valued function with a rule `(residual, u) → gradient`."""
+    rule = jax.custom_vjp(fun)
+
+    def forward(x):
+        out = fun(x)
+        return out, residual(x, out)
+
+    rule.defvjp(forward, lambda r, u: (backward(r, u),))
+    return rule
+
+
+def newton(slip: float) -> Callable:
+    """Return the sum of the roots of z³ + z = a, by a loop under vmap that runs in float32.
+
+    Args:
+        slip: a factor on the implicit derivative 1/(3z² + 1).
+
+    """
+
+    def root(a):
+        a = a.astype(jnp.float32)
+
+        def step(s):
+            z, _ = s
+            return z - (z**3 + z - a) / (3 * z**2 + 1), z
+
+        return lax.while_loop(lambda s: abs(s[0] - s[1]) > 1e-6, step, (a, a + 1))[0]
+
+    roots = jax.custom_jvp(jax.vmap(root))
+    roots.defjvp(
+        lambda p, t: (roots(*p), slip * t[0].astype(jnp.float32) / (3 * roots(*p) ** 2 + 1))
+    )
+    return lambda a: roots(a).sum()

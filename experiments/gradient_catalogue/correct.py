@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.gradient_catalogue.cases import Case, by_hand
+from experiments.gradient_catalogue.cases import Case, by_hand, newton
 
 _rng = np.random.default_rng(1)
 
@@ -158,6 +158,11 @@ def _dropout(x):
     return jnp.where(keep, 2 * x, 0.0).sum() ** 2
 
 
+def _shift_invariant(b):
+    c = x + b - (x + b).mean()
+    return (c**2 / (c**2).mean() * jnp.arange(6.0)).sum()
+
+
 @jax.custom_vjp
 def _fixed_point(a):
     """The root of u = cos(a·u), by iteration; its derivative is implicit."""
@@ -196,9 +201,19 @@ STRUCTURE = (
         ("rev",),
     ),
     Case("array-valued", lambda x: jnp.outer(x, jnp.sin(x)), (x,)),
+    Case("vmapped Newton in float32", newton(1.0), (x,)),
+    Case("a shift that a mean takes out", _shift_invariant, (jnp.float32(0.3),)),
+    Case("large constant beside it", lambda x: 1e15 + jnp.sin(x).sum(), (x,)),
+    Case("a step beside the point", lambda x: (x > 0).sum() + (x**2).sum(), (x,)),
 )
 
 # --- Points without a derivative: the honest answer is that nothing can be told -----------------
+
+
+def _counting(w):
+    z = (w @ X) * jnp.sign(X[0])
+    return jax.nn.softplus(-z).mean() + 0.01 * (z <= 0).mean()
+
 
 OPEN = (
     Case(
@@ -215,6 +230,18 @@ OPEN = (
         lambda x: jnp.sqrt(x).sum(),
         (jnp.array([0.0, 1.0]),),
         open="an infinite slope",
+    ),
+    Case(
+        "a step at its jump",
+        lambda x: (x > 0).sum() + (x**2).sum(),
+        (jnp.array([0.0, 1.0]),),
+        open="a jump at the point",
+    ),
+    Case(
+        "misclassified examples counted, at w = 0",
+        _counting,
+        (jnp.zeros(5),),
+        open="a jump at the point",
     ),
 )
 

@@ -9,10 +9,13 @@ import jax
 import numpy as np
 
 from jaxlr.audit import checks, differences
-from jaxlr.audit.evidence import EPS, Audit, compare, derived_slopes, gather, set_up
+from jaxlr.audit.analytic import analytic_evidence, smooth_rows
+from jaxlr.audit.door import checked_call
+from jaxlr.audit.evidence import EPS, Audit, set_up
+from jaxlr.audit.gather import compare, gather, judged_along
 from jaxlr.audit.hints import explain
-from jaxlr.audit.judge import Comparison, judge_leaves, judge_scalars
-from jaxlr.audit.lines import complex_step, derivative_along
+from jaxlr.audit.judge import judge_scalars
+from jaxlr.audit.lines import derivative_along
 from jaxlr.audit.report import Evidence, Report, Verdict
 
 
@@ -54,8 +57,8 @@ def audit_gradient(
         A `Report`; its `verdict` is AGREES, DISAGREES or CANNOT_TELL.
 
     Raises:
-        ValueError: when no leaf is floating point or grad has another structure than its
-            argument.
+        ValueError: when no leaf, or nothing that fun returns, is floating point, grad has
+            another structure than its argument, or an option is not one of those above.
         Exception: what fun or grad raise at args.
 
     >>> import jax.numpy as jnp
@@ -66,125 +69,105 @@ def audit_gradient(
     'x: it is 0.333333 times the right one: a factor of 3 is missing'
 
     """
-    if argnums is None:
-        argnums = 0 if grad is not None else tuple(range(len(args)))
+    argnums = checked_call(fun, grad, args, argnums, order, key)
     seed = 0 if key is None else np.asarray(jax.random.key_data(key)).ravel().tolist()
     rng = np.random.default_rng(seed)
-    argnums = argnums if isinstance(argnums, int) else tuple(argnums)
     a = set_up(fun, grad, args, argnums, has_aux, rng, max_entries)
     if not np.isfinite(a.y).all():
         hint = "fun is not finite at this point; a point inside its domain would settle it"
         return Report(a.problem.name, Verdict.CANNOT_TELL, (), (hint,), tuple(a.notes))
     a = gather(a)
-    primary = compare(a, "differences")
-    others = _other_evidence(a, fun, grad, args, argnums, has_aux, reference)
+    others, doubts = analytic_evidence(a, fun, grad, args, argnums, has_aux, reference)
+    primary = [_doubted(row, doubts) for row in compare(a, "differences")]
     rest = _consistency(a, grad, order, rng)
-    verdict, rows = _weigh(primary, others, rest)
+    smooth = smooth_rows(a)
+    rough = {a.problem.leaves[i].path for i in a.rows.leaf[~smooth]}
+    verdict, rows = _weigh(primary, others, rest, rough)
     return explain(a, verdict, rows)
-
-
-def _other_evidence(
-    a: Audit, fun, grad, args, argnums, has_aux: bool, reference: Callable | None
-) -> list[Evidence]:
-    """Complex step, reference, and for a handed-in gradient the autodiff of fun, leaf by leaf."""
-    smooth = ~(a.slopes.jump != 0).any(axis=0)
-    rows = a.rows.select(smooth)
-    judged, size, rounding = (m[:, smooth] for m in (a.judged, a.size, a.rounding))
-    found: list[Evidence] = []
-
-    def judge(check: str, truth: np.ndarray, error: np.ndarray) -> list[Evidence]:
-        c = Comparison(judged, truth, error + rounding, size, np.zeros_like(truth))
-        return judge_leaves(check, a.problem.leaves, rows, a.scales, c, a.floor)
-
-    if not smooth.any():
-        return []
-    try:
-        truth = complex_step(a.f.lifted, a.problem.leaves, a.inputs(a.f), rows.D, a.U)
-        noise = 1e3 * EPS * (a.natural + abs(truth).max(initial=0.0)) + 0 * truth
-        seen, error = a.slopes.value[:, smooth], a.slopes.error[:, smooth]
-        with np.errstate(invalid="ignore"):
-            against = abs(truth - seen) > 8 * error + 1e-6 * (abs(truth) + a.floor) + noise
-        if not np.isfinite(truth).all() or (against & np.isfinite(error)).any():
-            a.notes.append("No complex step: fun is not analytic in its arguments.")
-        else:
-            found += judge("complex step", truth, noise)
-    except Exception as error:
-        a.notes.append(f"No complex step: {checks.first_line(error)}")
-    for name, other in (("reference", reference), ("autodiff of fun", fun if grad else None)):
-        if other is None:
-            continue
-        try:
-            truth = derived_slopes(other, args, argnums, has_aux, a, rows.D)
-        except Exception as error:
-            if name == "reference":
-                raise
-            a.notes.append(f"No autodiff of fun: {checks.first_line(error)}")
-            continue
-        found += judge(name, truth, rounding)
-    return found
 
 
 def _consistency(a: Audit, grad, order: int, rng: np.random.Generator) -> list[Evidence]:
     """Rounding, jit, vmap, both modes, second order: whatever of it exists."""
     p, found = a.problem, list[Evidence]()
+    if grad is None:
+        found += checks.values(p, checks.native_unit(p, a.f.lifted.trace), a.natural)
     if a.pulled is None:
         a.notes.append("No reverse mode: the forward mode is judged.")
         return found
-    unit = checks.native_unit(p, a.pulled.lifted.trace)
-    kappa = a.kappa
-    if a.pulled.lifted.x64 and not a.shapes:
-        found += checks.arithmetic(p, a.native_g, a.g[0], unit, kappa, a.scales, a.natural)
-    if not a.shapes:
-        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, kappa)
+    unit, pulled = checks.native_unit(p, a.pulled.lifted.trace), a.pulled
+    if pulled.lifted.x64 and not a.shapes:
+        found += checks.arithmetic(p, a.native_g, a.g[0], unit, a.kappa, a.scales, a.natural)
+    if not pulled.lifted.traceable:
+        a.notes.append("JAX cannot trace the gradient: not under jit, not under vmap.")
+    elif not a.shapes:
+        blur = (a.kappa, a.scales, a.visible)
+        rows, note = checks.compiled_equals_eager(p, a.us, a.native_g, unit, *blur)
         found += rows
         a.notes.extend([note] * bool(note))
-        rows, note = checks.batched_equals_loop(p, a.pulled, a.us, a.inputs(a.pulled), rng, kappa)
+        rows, note = checks.batched_equals_loop(p, pulled, a.us, a.inputs(pulled), rng, *blur)
         found += rows
         a.notes.extend([note] * bool(note))
-    V, g = a.globals, a.g
-    if not np.isfinite(g).all():
+    if not np.isfinite(a.g).all():
         return found
-    size = np.sqrt((g**2) @ (V**2).T)
-    try:
-        forward = derivative_along(a.push(), p.leaves, a.inputs_of(a.push()), V, a.U)
-    except Exception as error:
-        a.notes.append(f"No forward mode: {checks.first_line(error)}")
-    else:
-        blur = 100 * EPS * (abs(kappa) @ abs(V).T + size)
-        row = judge_scalars("forward = reverse", abs(forward - g @ V.T), size, blur)
-        if grad is None:
-            found.append(row)
-        elif row.verdict == Verdict.DISAGREES:
-            a.notes.append(
-                "The gradient that JAX derives of fun differs from the one that was handed in."
-            )
+    if a.f.lifted.traceable:
+        found += _forward(a, is_handed_in=grad is not None)
     if grad is None and order > 1:
-        steps = differences.ladder(*a.ladder)
-        rows, notes = checks.second_order(
-            p, a.pulled, a.us[0], a.inputs(a.pulled), V, steps, float(size.max(initial=0.0))
-        )
+        V, steps = a.globals, differences.ladder(*a.ladder)
+        size = float(judged_along(a, V)[1].max(initial=0.0))
+        rows, notes = checks.second_order(p, pulled, a.us[0], a.inputs(pulled), V, steps, size)
         found += rows
         a.notes.extend(notes)
     return found
 
 
+def _forward(a: Audit, is_handed_in: bool) -> list[Evidence]:
+    """Return the row of forward mode, which accuses no gradient that was handed in."""
+    try:
+        push = a.push()
+        forward = derivative_along(push, a.problem.leaves, a.inputs_of(push), a.globals, a.U)
+    except Exception as error:
+        a.notes.append(f"No forward mode: {checks.first_line(error)}")
+        return []
+    judged, size, rounding = judged_along(a, a.globals)
+    blur = rounding + EPS / 2 * a.visible
+    row = judge_scalars("forward = reverse", abs(forward - judged), size, blur)
+    if not is_handed_in:
+        return [row]
+    if row.verdict == Verdict.DISAGREES:
+        a.notes.append(
+            "The gradient that JAX derives of fun differs from the one that was handed in."
+        )
+    return []
+
+
+def _doubted(row: Evidence, doubts: dict[str, str]) -> Evidence:
+    """Return a row of differences: one that saw nothing settles nothing that is contradicted."""
+    if not (row.verdict == Verdict.AGREES and row.vague and row.leaf in doubts):
+        return row
+    note = (
+        "the differences see no gradient so small beside fun; "
+        f"{doubts[row.leaf]} contradicts it, and fun without its large part would settle it"
+    )
+    return row._replace(verdict=Verdict.CANNOT_TELL, note=note)
+
+
 def _weigh(
-    primary: list[Evidence], others: list[Evidence], rest: list[Evidence]
+    primary: list[Evidence], others: list[Evidence], rest: list[Evidence], rough: set[str]
 ) -> tuple[Verdict, tuple[Evidence, ...]]:
     """Return the verdict, and the rows that show it, the worst first.
 
     JAX's own derivative of fun may settle what noise left open, but accuses nobody: where a
-    custom rule or a `stop_gradient` is wrong, it is.
+    custom rule or a `stop_gradient` is wrong, it is. Where fun is rough nothing settles it.
     """
-    helpful = [row for row in others if row.verdict == Verdict.AGREES]
+    settled = {row.leaf for row in others if row.verdict == Verdict.AGREES} - rough
     others = [
-        row for row in others if row.check != "autodiff of fun" or row.verdict == Verdict.AGREES
-    ]
-    settled = {row.leaf for row in helpful}
-    open_ = [
         row
-        for row in primary
-        if row.verdict == Verdict.CANNOT_TELL and ("kink" in row.note or row.leaf not in settled)
+        for row in others
+        if row.verdict == Verdict.AGREES
+        or (row.verdict == Verdict.DISAGREES and row.check != "autodiff of fun")
+    ]
+    open_ = [
+        row for row in primary if row.verdict == Verdict.CANNOT_TELL and row.leaf not in settled
     ]
     rows = [*primary, *others, *rest]
     if any(row.verdict == Verdict.DISAGREES for row in rows):

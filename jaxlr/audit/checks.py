@@ -12,9 +12,10 @@ import numpy as np
 from jaxlr.audit import differences
 from jaxlr.audit.flat import Problem, native, to_numpy
 from jaxlr.audit.judge import SAFETY, judge_scalars
+from jaxlr.audit.lifted import lift
 from jaxlr.audit.lines import QUICK, Inputs, Mapped, derivative_along
 from jaxlr.audit.report import Evidence, Verdict
-from jaxlr.audit.wide import dtype_of, lift, subjaxprs
+from jaxlr.audit.wide import dtype_of, subjaxprs, widen
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -59,23 +60,70 @@ def arithmetic(
     return [] if worst is None else [worst[1]]
 
 
+def values(problem: Problem, unit: float, natural: float) -> list[Evidence]:
+    """Return the check that fun has the same value where it is differentiated.
+
+    A rule returns a value of its own under `jax.vjp`, `jax.jvp` and all that is made of them.
+    """
+    xs = problem.xs
+
+    def value(xs: list[Any]) -> list[Any]:
+        return list(map(jnp.asarray, problem.value(xs, problem.side)))
+
+    zeros = [jnp.zeros_like(x) for x in xs]
+    ways = (lambda: jax.vjp(value, xs)[0], lambda: jax.jvp(value, (xs,), (zeros,))[0])
+    y, rows = to_numpy(value(xs)), []
+    blur = 4 * unit * (natural + abs(y))
+    for way in ways:
+        try:
+            away = abs(to_numpy(way()) - y)
+        except Exception:  # a mode that does not exist: said elsewhere
+            continue
+        row = judge_scalars("value under grad", away, abs(y), blur)
+        if row.verdict != Verdict.AGREES:
+            # What fun itself does not repeat beside the point is no fault of the rule.
+            signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(3, len(problem.x)))
+            near = [native(x, problem.leaves) for x in problem.x * (1 + 4 * unit * signs)]
+            own = np.max([abs(to_numpy(value(xs)) - y) for xs in near], axis=0)
+            row = judge_scalars("value under grad", away, abs(y), blur + own)
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row.verdict != Verdict.DISAGREES, -row.relative))[:1]
+
+
 def compiled_equals_eager(
-    problem: Problem, us: Sequence[list[Any]], eager: np.ndarray, unit: float, kappa: np.ndarray
+    problem: Problem,
+    us: Sequence[list[Any]],
+    eager: np.ndarray,
+    unit: float,
+    kappa: np.ndarray,
+    scales: np.ndarray,
+    visible: float,
 ) -> tuple[list[Evidence], str]:
-    """Return the check that jit does not change the gradient, or a note why there is none."""
+    """Return the check that jit does not change the gradient, or a note why there is none.
+
+    What moves fun by less than its own rounding, as sums that cancel leave it, counts as zero.
+    """
     try:
         compiled = to_numpy(jax.jit(problem.pull)(problem.xs, problem.side, us[0]), dual=True)
     except Exception as error:
         return [], f"Not under jit: {first_line(error)}"
     if compiled.shape != eager.shape or not np.isfinite(eager).all():
         return [], ""
-    size = np.linalg.norm(eager)
-    blur = 4 * unit * (np.linalg.norm(kappa) + size)
-    return [judge_scalars("jit = eager", np.linalg.norm(compiled - eager), size, blur)], ""
+    size = np.linalg.norm(eager * scales)
+    blur = unit * (4 * np.linalg.norm(kappa * scales) + 4 * size + visible / 2)
+    away = np.linalg.norm((compiled - eager) * scales)
+    return [judge_scalars("jit = eager", away, size, blur)], ""
 
 
 def batched_equals_loop(
-    problem: Problem, pulled: Mapped, us: Sequence[list[Any]], inputs: Inputs, rng, kappa
+    problem: Problem,
+    pulled: Mapped,
+    us: Sequence[list[Any]],
+    inputs: Inputs,
+    rng,
+    kappa: np.ndarray,
+    scales: np.ndarray,
+    visible: float,
 ) -> tuple[list[Evidence], str]:
     """Return the check that vmap of the gradient is the loop over it."""
     wiggles = 1 + 0.01 * rng.uniform(-1, 1, size=(2, len(inputs.x)))
@@ -94,20 +142,22 @@ def batched_equals_loop(
         lifted = lift(batched, stack, problem.side, stacked_u)
         if not lifted.traceable:
             return [], "Not under vmap: it cannot be traced."
+        with jax.enable_x64(lifted.x64 or jax.config.read("jax_enable_x64")):
+            given = (stack, problem.side, stacked_u)
+            if lifted.x64:
+                given = jax.tree.map(lambda a: widen(a, jnp.float64), given)
+            outs = jax.jit(lifted.run, compiler_options=QUICK)(lifted.consts, *given)
     except Exception as error:
         return [], f"Not under vmap: {first_line(error)}"
-    with jax.enable_x64(lifted.x64 or jax.config.read("jax_enable_x64")):
-        outs = jax.jit(lifted.run, compiler_options=QUICK)(
-            lifted.consts, stack, problem.side, stacked_u
-        )
     got = [to_numpy([out[i] for out in outs], dual=True) for i in range(len(points))]
     due = [pulled.at(inputs._replace(x=x), u) for x, u in zip(stored, chosen, strict=True)]
     unit = max(lifted.eps, pulled.lifted.eps)
+    blur = 100 * np.linalg.norm(kappa * scales) + visible / 2
     rows = [
-        judge_scalars("vmap = loop", d, s, 100 * unit * (np.linalg.norm(kappa) + s))
+        judge_scalars("vmap = loop", d, s, unit * (blur + 100 * s))
         for a, b in zip(got, due, strict=True)
         if np.isfinite(b).all()
-        for d, s in [(np.linalg.norm(a - b), np.linalg.norm(b))]
+        for d, s in [(np.linalg.norm((a - b) * scales), np.linalg.norm(b * scales))]
     ]
     return sorted(rows, key=lambda row: (row.verdict != Verdict.DISAGREES, -row.relative))[:1], ""
 

@@ -27,6 +27,7 @@ class Slopes(NamedTuple):
         error: its estimated error; infinite where f is not finite around the point.
         jump: the right-hand minus the left-hand derivative; zero where there is no kink.
         one_sided: whether f is finite on one side only.
+        discontinuous: whether f itself jumps at the point; the error is infinite there.
 
     """
 
@@ -34,6 +35,7 @@ class Slopes(NamedTuple):
     error: np.ndarray
     jump: np.ndarray
     one_sided: np.ndarray
+    discontinuous: np.ndarray
 
 
 def ladder(start: float, ratio: float) -> np.ndarray:
@@ -148,19 +150,31 @@ def slopes(
         steps: `(K,)`, falling by a constant ratio.
         sigma: `(...,)`: noise of f at the point.
         eps: the rounding unit of f, for its noise where it is larger.
-        threshold: a kink is a jump of the derivative larger than this part of it.
+        threshold: a kink is a jump of the derivative larger than this part of it, and a
+            discontinuity one of f larger than this part of its changes up to h = 1/8.
 
     >>> h = ladder(0.1, 8.0)
     >>> s = slopes(np.abs(abscissae(h)), h, np.array(1e-16), 1e-16, 1e-3)
     >>> float(s.value), round(float(s.jump), 6)
     (0.0, 2.0)
+    >>> bool(slopes(np.sign(abscissae(h)), h, np.array(1e-16), 1e-16, 1e-3).discontinuous)
+    True
 
     """
     K = len(steps)
     ratio = float(steps[0] / steps[1])
     middle, right, left = values[..., :1], values[..., 1 : K + 1], values[..., K + 1 :]
     with np.errstate(all="ignore"):
-        noise = np.fmax(sigma[..., None], eps / 2 * np.fmax(abs(left), abs(right))) / steps
+        rounding = np.fmax(sigma[..., None], eps / 2 * np.fmax(abs(left), abs(right)))
+        noise = rounding / steps
+        # What is left of f's changes on each side as h → 0.
+        changes = [np.where(np.isfinite(a), a, np.nan) for a in (right - middle, left - middle)]
+        rest = [extrapolate(a, ratio, (1, 2, 3, 4, 5), 2 * rounding) for a in changes]
+        near = np.abs(changes)[..., steps <= 1 / 8]
+        least = threshold * np.nan_to_num(near).max(axis=(0, -1), initial=0.0)
+        discontinuous = np.any(
+            [(abs(c) > 8 * error) & (abs(c) > least) for c, error in rest], axis=0
+        )
         values, forward, backward = (
             np.where(np.isfinite(a), a, np.nan)
             for a in (
@@ -175,13 +189,15 @@ def slopes(
         side = np.where(np.isfinite(forward).sum(-1) >= np.isfinite(backward).sum(-1), 1, 0)
         has = np.where(side[..., None] == 1, forward, backward)
         alone, alone_error = extrapolate(has, ratio, (1, 2, 3, 4, 5), 2 * noise)
-        one_sided = ~np.isfinite(error) & np.isfinite(alone_error)
+        one_sided = ~np.isfinite(error) & np.isfinite(alone_error) & ~discontinuous
         scale = abs(value) + abs(jump) / 2
         kinked = (abs(jump) > 8 * jump_error) & (abs(jump) > threshold * scale) & ~one_sided
+        kinked &= ~discontinuous
     # At a kink D(h) converges only as h, and to the middle of the two sides.
     return Slopes(
         np.where(one_sided, alone, value),
-        np.where(one_sided, alone_error, error),
+        np.where(discontinuous, np.inf, np.where(one_sided, alone_error, error)),
         np.where(kinked, jump, 0.0),
         one_sided,
+        discontinuous,
     )

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
+from jaxlr.audit.door import called, checked_output, function_name, gradient_leaves
 from jaxlr.audit.wide import dtype_of, is_complex, is_float
 
 Array = Any
@@ -164,12 +166,6 @@ def _argument_names(fun: Callable, count: int) -> list[str]:
     return [name or f"args[{i}]" for i, name in enumerate(names[:count])]
 
 
-def function_name(fun: Any) -> str:
-    """Return a short name of a function, as a report shows it."""
-    name = getattr(fun, "__name__", None) or getattr(fun, "__wrapped__", fun).__class__.__name__
-    return "the lambda" if name == "<lambda>" else name
-
-
 def _is_array(leaf: Any, python_numbers: bool) -> bool:
     if isinstance(leaf, (float, complex)) and not isinstance(leaf, np.generic):
         return python_numbers
@@ -191,8 +187,8 @@ def describe(
         python_numbers: whether side inputs that are Python floats may be traced.
 
     """
-    chosen = {argnums % len(args)} if isinstance(argnums, int) else {i % len(args) for i in argnums}
-    names = _argument_names(fun, len(args))
+    order = [argnums] if isinstance(argnums, int) else list(argnums)
+    name, names = function_name(fun), _argument_names(fun, len(args))
     entries, treedef = jax.tree_util.tree_flatten_with_path(args)
     judged, side, skipped, arrays = [], [], [], []
     for i, (path, leaf) in enumerate(entries):
@@ -200,31 +196,31 @@ def describe(
         text = names[where] + jax.tree_util.keystr(path[1:])
         if hasattr(leaf, "shape"):
             arrays.append((text, shape))
-        if where in chosen and _is_array(leaf, True):
+        if where in order and _is_array(leaf, True):
             judged.append((i, text))
-        elif where in chosen:
+        elif where in order:
             kind = leaf.dtype.name if hasattr(leaf, "dtype") else type(leaf).__name__
             skipped.append(f"{text} ({kind})")
         elif _is_array(leaf, python_numbers):
             side.append((i, text))
-    if not judged:
+    values = [leaf for _, leaf in entries]
+    if not any(np.size(values[i]) for i, _ in judged):
         raise ValueError(
-            f"No floating-point leaf among the judged arguments of {function_name(fun)}: "
+            f"No floating-point leaf among the judged arguments of {name}: "
             f"{', '.join(skipped) or 'they are empty'}."
         )
-    values = [leaf for _, leaf in entries]
     xs = [jnp.asarray(values[i]) for i, _ in judged]
     sides = [jnp.asarray(values[i]) for i, _ in side]
 
     def call(xs: Arrays, side_values: Arrays) -> tuple:
         leaves = list(values)
         for (i, _), a in zip((*judged, *side), (*xs, *side_values), strict=True):
-            leaves[i] = a
+            # A function that donates its arguments may have a copy of them.
+            leaves[i] = a if isinstance(a, core.Tracer) else jnp.array(a)
         return jax.tree.unflatten(treedef, leaves)
 
     def outputs(xs: Arrays, side_values: Arrays) -> Any:
-        out = fun(*call(xs, side_values))
-        return out[0] if has_aux else out
+        return checked_output(fun(*call(xs, side_values)), name, has_aux)
 
     def value(xs: Arrays, side_values: Arrays) -> Arrays:
         return [a for a in jax.tree.leaves(outputs(xs, side_values)) if is_float(a)]
@@ -242,28 +238,21 @@ def describe(
 
     def handed(xs: Arrays, side_values: Arrays, us: Arrays) -> Arrays:
         given = call(xs, side_values)
+        tree = given[argnums] if isinstance(argnums, int) else tuple(given[i] for i in argnums)
         if is_scalar:
             g = grad(*given)  # type: ignore[misc]
         else:
             cotangents = iter(us)
             u = jax.tree.map(lambda a: next(cotangents) if is_float(a) else a, example)
-            g = grad(*given, u)  # type: ignore[misc]
-        tree = given[argnums] if isinstance(argnums, int) else tuple(given[i] for i in argnums)
-        try:
-            leaves = jax.tree.structure(tree).flatten_up_to(g)
-        except ValueError as error:
-            raise ValueError(
-                f"The gradient of {function_name(fun)} is {jax.tree.structure(g)} where "
-                f"{jax.tree.structure(tree)} is due, the structure of the judged argument."
-            ) from error
-        order = [argnums] if isinstance(argnums, int) else list(argnums)
+            g = called(grad, given, u, name, example)  # type: ignore[arg-type]
+        leaves = gradient_leaves(g, tree, name)
         found = iter(leaves)
         by_argument = {k: [next(found) for _ in jax.tree.leaves(given[k])] for k in order}
-        flat = [by_argument[p[0].idx].pop(0) if p[0].idx in chosen else None for p, _ in entries]
+        flat = [by_argument[p[0].idx].pop(0) if p[0].idx in order else None for p, _ in entries]
         return [flat[i] for i, _ in judged]
 
     return Problem(
-        name=function_name(fun),
+        name=name,
         leaves=places([text for _, text in judged], xs),
         x=to_numpy(xs),
         xs=xs,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from jaxlr.audit import differences
-from jaxlr.audit.evidence import Audit, comparison
-from jaxlr.audit.flat import position
-from jaxlr.audit.judge import RESOLUTION
+from jaxlr.audit.evidence import Audit
+from jaxlr.audit.flat import native, places, position
+from jaxlr.audit.gather import comparison, most_deviant, slopes_along
+from jaxlr.audit.judge import NEGLIGIBLE, SAFETY
 from jaxlr.audit.patterns import Case, name_pattern, name_shape
 from jaxlr.audit.report import Evidence, Remainder, Report, Verdict
 from jaxlr.audit.taylor import remainder_test
@@ -19,6 +20,8 @@ MOST_HINTS = 4
 
 _CHECK_HINTS = {
     "forward = reverse": "forward and reverse mode differ: one of the two rules is wrong",
+    "value under grad": "the value that comes with the gradient, as from jax.value_and_grad, is "
+    "not fun's: look at what the rule's forward pass returns",
     "jit = eager": "jit changes it: look for a value that is read, or a state changed, in Python",
     "vmap = loop": "it is right at one point and wrong under vmap: look for a batching rule, or "
     "for a rule that mixes the examples of a batch",
@@ -48,6 +51,8 @@ def explain(a: Audit, verdict: Verdict, rows: tuple[Evidence, ...]) -> Report:
         ]
         hints = list(dict.fromkeys(f"{row.leaf}: {row.note}" for row in open_))
         rows = tuple(row._replace(note="") if row in open_ else row for row in rows)
+    else:
+        a.notes.extend(_small_slips(rows))
     if (a.slopes.one_sided).any():
         a.notes.append("fun is finite on one side only of some entries: one-sided differences.")
     if len(a.problem.x) > len(a.rows.D):
@@ -70,11 +75,15 @@ def _what_is_wrong(a: Audit, rows: tuple[Evidence, ...]) -> tuple[list[str], np.
         i = paths[path]
         away = _deviation(a, i)
         if i in a.shapes:
-            truth = a.slopes.value[0][a.rows.leaf == i] / a.scales[a.problem.leaves[i].place]
-            said.setdefault(name_shape(a.problem.leaves[i], a.shapes[i], truth), []).append(path)
+            said.setdefault(_of_shape(a, i), []).append(path)
             continue
         direction = away if direction is None else direction
-        texts = (name_pattern(_case(a, i)), _located(a, i), *_blind_to(a, i, away))
+        case = _case(a, i)
+        texts = [name_pattern(case), _located(a, i), *_blind_to(a, i, away)]
+        if i in a.dtypes:
+            texts.insert(0, f"it is {a.dtypes[i]} where {a.problem.leaves[i].dtype} is due")
+        if not any(texts):
+            texts.append(_largest(case))
         for text in filter(None, texts):
             said.setdefault(text, []).append(path)
     hints = [f"{', '.join(leaves)}: {text}" for text, leaves in said.items()]
@@ -86,6 +95,34 @@ def _what_is_wrong(a: Audit, rows: tuple[Evidence, ...]) -> tuple[list[str], np.
     second = ("second order", "symmetry") if first_order else ()  # follows from the first
     hints += [_CHECK_HINTS.get(row.check, "") for row in failed if row.check not in second]
     return list(dict.fromkeys(filter(None, hints))), direction
+
+
+def _of_shape(a: Audit, i: int) -> str:
+    leaf, keep = a.problem.leaves[i], (a.rows.leaf == i) & (a.rows.entry >= 0)
+    truth = np.full(leaf.stop - leaf.start, np.nan)
+    truth[a.rows.entry[keep] - leaf.start] = a.slopes.value[0, keep]
+    return name_shape(leaf, a.shapes[i], truth / a.scales[leaf.place])
+
+
+def _small_slips(rows: tuple[Evidence, ...]) -> list[str]:
+    """Say where the gradient is off by more than the evidence, and less than an error."""
+    return [
+        f"{row.leaf} is off by {row.relative:.0e} at {row.where}, more than rounding explains: too "
+        "little to be called wrong."
+        for row in rows
+        if row.check == "differences"
+        and row.deviation > SAFETY * row.noise
+        and row.relative > 10 * NEGLIGIBLE
+    ]
+
+
+def _largest(case: Case) -> str:
+    """Say what the entry is that deviates most, and what it should be."""
+    if not len(case.index):
+        return ""
+    k = int(np.argmax(abs(case.judged - case.truth)))
+    at = position(case.leaf, int(case.index[k]))
+    return f"it is {case.judged[k]:.4g} at {at}, where the differences give {case.truth[k]:.4g}"
 
 
 def _worst_cotangent(a: Audit) -> int:
@@ -109,7 +146,7 @@ def _case(a: Audit, i: int) -> Case:
         for axis, length in reversed(list(enumerate(shape)))
     }
     singles = [
-        (float(v), path)
+        (np.asarray(v).item(), path)
         for v, path in zip(a.problem.side, a.problem.side_paths, strict=True)
         if np.size(v) == 1 and not np.iscomplexobj(v)
     ]
@@ -138,35 +175,19 @@ def _deviation(a: Audit, i: int) -> np.ndarray:
 
 
 def _located(a: Audit, i: int) -> str:
-    """Say where a leaf is wrong whose entries were not all compared: by halving, in 60ths."""
+    """Say where a leaf is wrong whose entries were not all compared."""
     leaf, m = a.problem.leaves[i], _worst_cotangent(a)
-    rng, K = np.random.default_rng(0), differences.STEPS
-    low, high = leaf.start, leaf.stop
     if len(a.problem.x) <= len(a.rows.D) or not np.isfinite(a.g[m][leaf.place]).all():
         return ""
-    steps = differences.ladder(*a.ladder)
-    while high - low > 1:
-        edges = np.unique(np.linspace(low, high, 56).astype(int))
-        D = np.zeros((len(edges) - 1, len(a.problem.x)))
-        for d, start, stop in zip(D, edges[:-1], edges[1:], strict=True):
-            d[start:stop] = rng.choice([-1.0, 1.0], size=stop - start) * a.scales[start:stop]
-        T = np.tile(differences.abscissae(steps), (len(D), 1))
-        values = a.f.along(a.inputs(a.f), D, T, a.U)[:, : 2 * K + 1, m]
-        sigma = np.full(len(D), a.sigma[m])
-        s = differences.slopes(values, steps, sigma, a.f.lifted.eps, RESOLUTION)
-        away = abs(s.value - D @ a.g[m])
-        k = int(np.argmax(np.where(np.isfinite(away), away, -1.0)))
-        low, high = int(edges[k]), int(edges[k + 1])
-    return f"the largest deviation found is at {position(leaf, low - leaf.start)}"
+    if i not in a.located:
+        a.located[i] = most_deviant(a, i, m)
+    return f"the largest deviation found is at {position(leaf, a.located[i] - leaf.start)}"
 
 
 def _slope(a: Audit, d: np.ndarray, m: int, **changes) -> tuple[float, float]:
     """Return the derivative of `⟨u, fun⟩` along d, with other inputs than the point's."""
-    steps = differences.ladder(*a.ladder)
-    T = differences.abscissae(steps)[None]
-    values = a.f.along(a.inputs(a.f)._replace(**changes), d[None], T, a.U)[0, :, m]
-    s = differences.slopes(values, steps, a.sigma[m], a.f.lifted.eps, RESOLUTION)
-    return float(s.value), float(s.error)
+    s = slopes_along(a, d[None], **changes)
+    return float(s.value[m, 0]), float(s.error[m, 0])
 
 
 def _shuffled(v: np.ndarray) -> np.ndarray:
@@ -192,15 +213,26 @@ def _blind_to(a: Audit, i: int, d: np.ndarray) -> list[str]:
             x[leaf.place] = _shuffled(x[leaf.place])
             candidates.append((leaf.path, {"x": x}))
     here, error = _slope(a, d, m)
-    place, g = p.leaves[i].place, a.g[m]
+    place, inputs, g = p.leaves[i].place, a.inputs(a.pulled), a.g[m]
     blind = []
     for path, changes in candidates[:16]:
-        there = a.pulled.at(a.inputs(a.pulled)._replace(**changes), a.us[m])[place]
+        there = a.pulled.at(inputs._replace(**changes), a.us[m])[place]
         if not np.allclose(there, g[place], rtol=1e-9, atol=0, equal_nan=True):
             continue
         moved, also = _slope(a, d, m, **changes)
         if abs(moved - here) > 8 * (error + also) + 0.01 * max(abs(moved), abs(here)):
             blind.append(path)
+    # The same of the cotangents of the outputs: one at a time is left out.
+    outs = places([""] * len(a.us[m]), a.us[m])
+    for k, out in enumerate(outs[:16] if a.U.shape != (1, 1) else ()):
+        u, part = a.U[m].copy(), np.zeros_like(a.U)
+        part[m, out.place], u[out.place] = u[out.place], 0.0
+        there = a.pulled.at(inputs, native(u, outs, dual=True))[place]
+        if not np.allclose(there, g[place], rtol=1e-9, atol=0, equal_nan=True):
+            continue
+        moved, also = _slope(dataclasses.replace(a, U=part), d, m)
+        if abs(moved) > 8 * also + 0.01 * abs(here):
+            blind.append("u" if len(outs) == 1 else f"u of output {k}")
     if not blind:
         return []
     return [f"it does not feel {' and '.join(blind)}, and should: a factor or a term is missing"]

@@ -56,6 +56,9 @@ class Comparison(NamedTuple):
         error: the estimated error of the evidence and the rounding of what is judged.
         size: the derivative's natural size along each direction, without cancellation.
         half_jump: half of the distance between the one-sided derivatives; zero but at kinks.
+        discontinuous: where fun itself jumps; the error is infinite there.
+        zero: the judged derivative that counts as zero: it moves fun by less than fun's own
+            rounding, or is its own. Evidence that does not resolve it may call no other right.
 
     """
 
@@ -64,6 +67,8 @@ class Comparison(NamedTuple):
     error: np.ndarray
     size: np.ndarray
     half_jump: np.ndarray
+    discontinuous: np.ndarray
+    zero: np.ndarray
 
     @property
     def deviation(self) -> np.ndarray:
@@ -88,7 +93,13 @@ class Comparison(NamedTuple):
 
 
 def judge_leaf(
-    check: str, leaf: Leaf, rows: Directions, scales: np.ndarray, c: Comparison, floor: float
+    check: str,
+    leaf: Leaf,
+    rows: Directions,
+    scales: np.ndarray,
+    c: Comparison,
+    floor: float,
+    least: float,
 ) -> Evidence:
     """Return the row of the table for one leaf.
 
@@ -98,7 +109,8 @@ def judge_leaf(
         rows: the directions within the leaf, its entries first.
         scales: `(n,)`: the length of an entry's direction.
         c: the derivatives along them.
-        floor: the derivative, along a direction, that counts as zero.
+        floor: the derivative, along a direction, that deviations are at least relative to.
+        least: the error of the evidence, in the norm of the leaf, beside what counts as zero.
 
     """
     finite = np.isfinite(c.truth) & np.isfinite(c.error)
@@ -116,31 +128,42 @@ def judge_leaf(
     scale = max(abs(c.truth[m, r]) if np.isfinite(c.truth[m, r]) else 0.0, floor, 1e-300)
     known = np.where(finite, np.minimum(SAFETY * c.error, 1e300), np.inf)
     seen = np.linalg.norm(known, axis=1)
-    needed = RESOLUTION * np.maximum(np.linalg.norm(np.where(finite, c.truth, 0.0), axis=1), floor)
+    size = np.linalg.norm(np.where(finite, c.truth, 0.0), axis=1)
+    vague = seen > RESOLUTION * size
+    is_zero = (~finite | (abs(c.judged) <= c.zero)).all(axis=1) & (seen <= least)
     note, verdict = "", Verdict.AGREES
     if wrong.any():
         verdict = Verdict.DISAGREES
         if (c.half_jump != 0)[wrong].all():
             note = "at a kink, and outside of the interval of the one-sided derivatives"
+    elif c.discontinuous.any():
+        verdict = Verdict.CANNOT_TELL
+        note = _somewhere(
+            "fun jumps at {}: it has no derivative there; a point off the jump would settle it",
+            leaf,
+            rows,
+            c.discontinuous,
+        )
     elif (c.half_jump != 0).any():
         verdict = Verdict.CANNOT_TELL
-        i = int(np.argmax((c.half_jump != 0).any(axis=0)))
-        at = position(leaf, int(rows.entry[i]) - leaf.start) if rows.entry[i] >= 0 else "the point"
-        note = (
-            f"fun has a kink at {at}: its one-sided derivatives differ and the judged gradient "
-            "lies between them; a point off the kink would settle it"
+        note = _somewhere(
+            "fun has a kink at {}: its one-sided derivatives differ and the judged gradient "
+            "lies between them; a point off the kink would settle it",
+            leaf,
+            rows,
+            c.half_jump != 0,
         )
     elif not finite.all():
         verdict = Verdict.CANNOT_TELL
         note = "fun is not finite or not smooth around the point; a point inside its domain would"
         note += " settle it"
-    elif (seen > needed).any():
+    elif (vague & ~is_zero).any():
         verdict = Verdict.CANNOT_TELL
-        part = float(np.max(seen / np.maximum(needed, 1e-300))) * RESOLUTION
-        note = (
-            f"the evidence is too noisy: it sees errors of {part:.0e} of the gradient only; fun in "
-            "float64, or a reference=, would settle it"
+        part = float(np.max(seen / np.maximum(size, 1e-300)))
+        note = "the evidence is too noisy: it sees " + (
+            f"errors of {part:.0e} of the gradient only" if part < 1 else "no gradient so small"
         )
+        note += "; fun in float64, or a reference=, would settle it"
     where = position(leaf, int(entry) - leaf.start) if entry >= 0 else "random"
     return Evidence(
         leaf.path,
@@ -152,7 +175,21 @@ def judge_leaf(
         float(c.error[m, r] / unit),
         verdict,
         note,
+        vague=bool(vague.any()),
     )
+
+
+def _somewhere(text: str, leaf: Leaf, rows: Directions, found: np.ndarray) -> str:
+    """Return a text about the place where something was found, or the first of many places."""
+    where = found.any(axis=0)
+    entries = rows.entry[where]
+    entries = entries[entries >= 0]
+    if not len(entries):
+        return text.format("the point")
+    at = position(leaf, int(entries[0]) - leaf.start)
+    if len(entries) > 1:
+        at = f"{len(entries)} entries, the first of them {at}"
+    return text.format(at)
 
 
 def judge_leaves(
@@ -162,6 +199,7 @@ def judge_leaves(
     scales: np.ndarray,
     c: Comparison,
     floor: float,
+    least: float,
 ) -> list[Evidence]:
     """Return a row for each leaf; see `judge_leaf`."""
     found = []
@@ -169,7 +207,7 @@ def judge_leaves(
         keep = rows.leaf == i
         if keep.any():
             part = Comparison(*(a[:, keep] for a in c))
-            found.append(judge_leaf(check, leaf, rows.select(keep), scales, part, floor))
+            found.append(judge_leaf(check, leaf, rows.select(keep), scales, part, floor, least))
     return found
 
 

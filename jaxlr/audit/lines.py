@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from jaxlr.audit.flat import Arrays, Leaf, ravel, split
-from jaxlr.audit.wide import Lifted, Unsupported, is_float, widen
+from jaxlr.audit.lifted import Lifted
+from jaxlr.audit.wide import Unsupported, is_float, widen
 
 POINTS = 13
 """Values on a line: the point itself and a ladder of six steps on both sides."""

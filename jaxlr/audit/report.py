@@ -44,6 +44,8 @@ class Evidence(NamedTuple):
         noise: the estimated error of the evidence there, absolute.
         verdict: of this row alone.
         note: the reason, in words; or "".
+        vague: whether it would not have seen an error of 1e-3 of the leaf; it then agrees with
+            a derivative of zero only.
 
     """
 
@@ -56,6 +58,7 @@ class Evidence(NamedTuple):
     noise: float
     verdict: Verdict
     note: str = ""
+    vague: bool = False
 
 
 class Remainder(NamedTuple):
@@ -151,29 +154,61 @@ class Report(NamedTuple):
                 message = 'report.plot() needs matplotlib: pip install "jaxlr[plots]"'
                 raise ImportError(message) from error
             _, ax = plt.subplots()
-        drawn = [(r, [max(y, r.noise, 1e-300) for y in r.remainders]) for r in self.remainders]
-        for remainder, values in drawn:
-            label = f"{remainder.label}: order {remainder.order:.1f}"
-            ax.loglog(remainder.steps, values, "o-", markersize=3, label=label)
+        drawn = 0
+        for remainder in self.remainders:
+            seen = [
+                (h, max(y, remainder.noise, 1e-300))
+                for h, y in zip(remainder.steps, remainder.remainders, strict=True)
+                if math.isfinite(y)
+            ]
+            if not seen:
+                continue
+            order = remainder.order
+            said = "below the noise" if math.isnan(order) else f"order {order:.1f}"
+            ax.loglog(
+                *zip(*seen, strict=True), "o-", markersize=3, label=f"{remainder.label}: {said}"
+            )
+            drawn += 1
         if drawn:
-            remainder, values = max(drawn, key=lambda pair: pair[1][0])
-            h0, start = remainder.steps[0], max(values[0], 1e-300)
-            for order in (1, 2):
-                line = [start * (h / h0) ** order for h in remainder.steps]
-                ax.loglog(remainder.steps, line, "k" + ":-"[order - 1], alpha=0.4)
-                ax.annotate("h²" if order == 2 else "h", (remainder.steps[3], line[3]), ha="right")
-            ax.set_ylim(bottom=min(min(values) for _, values in drawn) / 10)
+            _slopes(ax)
             ax.legend()
+        else:
+            text = "no remainder: fun or the gradient is not finite here, or has another shape"
+            ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, wrap=True)
+            ax.set_xticks([])
+            ax.set_yticks([])
         ax.set_xlabel("step h")
         ax.set_ylabel("|f(x + hv) − f(x) − h·g·v|")
-        ax.set_title(f"{self.name}: the gradient {self.verdict.words}")
+        ax.set_title(f"{self.name}: {_TITLES[self.verdict]}")
         return ax
+
+
+def _slopes(ax: Any) -> None:
+    """Draw the slopes of order 1 and 2 through the largest remainder, as far as there are any."""
+    points = [line.get_xydata() for line in ax.get_lines()]
+    h0, start = max((line[0] for line in points), key=lambda point: point[1])
+    smallest = min(line[:, 0].min() for line in points)
+    bottom = min(line[:, 1].min() for line in points) / 10
+    for order, name in ((1, "h"), (2, "h²")):
+        # Down to the smallest step, or to the bottom of the picture.
+        end = max(smallest, h0 * (bottom / start) ** (1 / order))
+        ends = [h0, end], [start, start * (end / h0) ** order]
+        ax.loglog(*ends, "k" + ":-"[order - 1], alpha=0.4)
+        ax.annotate(name, (ends[0][1], ends[1][1]), (-4, 2), textcoords="offset points", ha="right")
+    ax.set_ylim(bottom=bottom)
 
 
 _HEADLINES = {
     Verdict.AGREES: "the gradient of {} is right, as far as the evidence sees.",
     Verdict.DISAGREES: "the gradient of {} is wrong.",
     Verdict.CANNOT_TELL: "whether the gradient of {} is right is not settled.",
+}
+
+
+_TITLES = {
+    Verdict.AGREES: "the gradient agrees",
+    Verdict.DISAGREES: "the gradient disagrees",
+    Verdict.CANNOT_TELL: "the gradient is not settled",
 }
 
 

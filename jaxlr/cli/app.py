@@ -51,6 +51,7 @@ Examples:
   jaxlr audit
   jaxlr audit mymodel:loss --args mymodel:example
   jaxlr audit mymodel:loss --grad mymodel:gradient --args point.npz --plot audit.png"""
+_AUDIT_OPTIONS = ("--grad", "--args", "--reference", "--plot")
 _NO_VERDICT = 3  # the exit code of an audit that was not made: 0, 1 and 2 are verdicts
 
 
@@ -264,7 +265,7 @@ def make_app() -> "typer.Typer":
             try:
                 return super().parse_args(*args)
             except Exception as error:
-                if hasattr(error, "exit_code"):
+                if getattr(error, "exit_code", 0):  # that of --help is 0
                     error.exit_code = _NO_VERDICT  # pyright: ignore[reportAttributeAccessIssue]
                 raise
 
@@ -303,7 +304,8 @@ def make_app() -> "typer.Typer":
         with _in_a_sentence(_NO_VERDICT):
             sweeping.check_files(plot, None)
             if function is None:
-                for value, name in ((grad, "--grad"), (args, "--args"), (plot, "--plot")):
+                given = (grad, args, reference, plot)
+                for name, value in zip(_AUDIT_OPTIONS, given, strict=True):
                     if value is not None:
                         raise Refusal(f"{name} {value}: name the FUNCTION that it belongs to.")
                 text, verdict = auditing.own()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxlr.audit import Report, Verdict, audit_gradient
+from jaxlr.audit.door import function_name
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import require
 from jaxlr.self_audit import FUNCTIONS, audit_case, cases
@@ -31,17 +32,24 @@ def named(name: str, option: str) -> Callable:
     module, colon, path = name.partition(":")
     if not (module and colon and path):
         raise Refusal(f"{option} {name}: write module:function, as in mymodel:loss.")
+    if "/" in module or module.endswith(".py") or module.startswith("."):
+        plain = module.removesuffix(".py").lstrip("./").replace("/", ".")
+        raise Refusal(f"{option} {name}: a module is due, not a path: write {plain}:{path}.")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0]:
-            raise Refusal(f"{option} {name}: {module} needs {error.name}: {error}.") from None
+        if error.name not in _and_parents(module):
+            raise Refusal(
+                f"{option} {name}: importing {module} failed: it needs {error.name}, which is not "
+                "installed."
+            ) from None
         raise Refusal(
-            f"{option} {name}: there is no module {module} in this folder or among the packages."
+            f"{option} {name}: there is no module {error.name} in this folder or among the "
+            "packages."
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Refusal(f"{option} {name}: importing {module} failed: {_said(error)}") from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -52,41 +60,87 @@ def named(name: str, option: str) -> Callable:
     return found
 
 
+def _and_parents(module: str) -> list[str]:
+    """Return a module's name and those of its packages."""
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
 def arguments(text: str, fun: Callable) -> tuple[Any, ...]:
     """Return the arguments at which to audit.
 
     Args:
         text: the path of an .npz file, whose arrays are named as the parameters of fun are or
-            taken in their order; or `module:function`, a function that returns a tuple.
+            taken in their order; or `module:function`, a function that returns a tuple, or a
+            dict with those names.
         fun: the function that will be given them.
     """
     path = Path(text)
     if path.suffix.lower() == ".npz":
-        try:
-            with np.load(path) as file:
-                arrays = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise Refusal(f"--args {text}: there is no such file.") from None
-        except (OSError, ValueError, EOFError):
-            raise Refusal(f"--args {text}: it is not an .npz file of arrays.") from None
-        try:
-            names = list(inspect.signature(fun).parameters)
-        except (TypeError, ValueError):
-            names = []
-        if arrays and set(arrays) <= set(names):
-            missing = [name for name in names[: max(map(names.index, arrays)) + 1]
-                       if name not in arrays]  # fmt: skip
-            if missing:
-                raise Refusal(f"--args {text}: it has no array {missing[0]}.")
-            return tuple(arrays[name] for name in names if name in arrays)
-        return tuple(arrays.values())
+        return _in_order(_arrays(path), fun, f"--args {text}")
+    if path.suffix.lower() == ".npy":
+        raise Refusal(
+            f"--args {text}: an .npz file is due, as jnp.savez writes it, or module:function."
+        )
     try:
         found = named(text, "--args")()
     except Refusal:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Refusal(f"--args {text}: it failed: {_said(error)}") from error
+    if found is None or isinstance(found, list):
+        raise Refusal(
+            f"--args {text}: it returned {'None' if found is None else 'a list'}: a tuple of "
+            "arguments is due, or the only one that there is (a list: in a tuple of one)."
+        )
+    if isinstance(found, dict) and set(found) & set(_parameters(fun)):
+        return _in_order(found, fun, f"--args {text}")
     return found if isinstance(found, tuple) else (found,)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise Refusal(f"--args {path}: there is no such file.") from None
+    except (OSError, ValueError, EOFError):
+        raise Refusal(f"--args {path}: it is not an .npz file of arrays.") from None
+    if not arrays:
+        raise Refusal(f"--args {path}: there are no arrays in it.")
+    return arrays
+
+
+def _parameters(fun: Callable) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _in_order(found: dict[str, Any], fun: Callable, where: str) -> tuple[Any, ...]:
+    """Return arguments by the names of a function's parameters, or in order when none is one."""
+    parameters = _parameters(fun)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [name for name, p in parameters.items() if p.kind in positional]
+    needed = [name for name in names if parameters[name].default is inspect.Parameter.empty]
+    heading = f"{function_name(fun)} ({', '.join(parameters)})"
+    if not set(found) & set(parameters):
+        if len(found) < len(needed):
+            raise Refusal(
+                f"{where}: taken in the order of the parameters of {heading}, its arrays leave "
+                f"none for {needed[len(found)]}."
+            )
+        return tuple(found.values())
+    for name in found:
+        if name not in names:
+            only = ", or only by keyword" if name in parameters else ""
+            raise Refusal(f"{where}: {name} is no parameter of {heading}{only}.")
+    last = max(map(names.index, found))
+    for name in names:
+        if name not in found and (name in needed or names.index(name) < last):
+            raise Refusal(f"{where}: it has no array {name}, a parameter of {heading}.")
+    return tuple(found[name] for name in names if name in found)
 
 
 def judge(fun: str, grad: str | None, reference: str | None, args: str) -> Report:
@@ -97,7 +151,7 @@ def judge(fun: str, grad: str | None, reference: str | None, args: str) -> Repor
     at = arguments(args, judged)
     try:
         return audit_gradient(judged, derivative, *at, reference=other)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = ", ".join(_shape(a) for a in at)
         raise Refusal(
             f"{fun} cannot be audited at its arguments ({shapes}): {_said(error)}"
@@ -108,7 +162,10 @@ def draw(report: Report, path: Path) -> None:
     """Write the picture of the Taylor remainders."""
     figure = require("matplotlib.figure", "plots").Figure(figsize=(6, 4.2), layout="constrained")
     report.plot(figure.subplots())
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"--plot {path}: it could not be written: {error}") from error
 
 
 def own() -> tuple[str, Verdict]:
@@ -169,5 +226,7 @@ def _shape(argument: Any) -> str:
 
 def _said(error: BaseException) -> str:
     """Return the first line of an error, as a sentence."""
+    if isinstance(error, SystemExit):
+        return f"it ended the program, with exit code {error.code or 0}"
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{type(error).__name__}: {first}"

@@ -65,3 +65,21 @@ def test_no_order_below_the_noise():
     h = 4.0 ** -np.arange(1, 13)
     f = 2 * np.concatenate([[0.0], h])
     assert np.isnan(remainder_test(f, h, 2.0, EPS).order)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "jumps"),
+    [
+        (np.sign, 0.0, True),
+        (lambda t: np.where(t > 0, 1.0, 0.0) + t**2, 0.0, True),
+        (lambda t: np.where(t > 0, 1.0, 0.0), 1e-3, False),
+        (lambda t: np.sqrt(np.abs(t)), 0.0, False),
+        (np.abs, 0.0, False),
+        (lambda t: np.where(t < 0, np.nan, np.sqrt(t)), 0.0, False),
+        (lambda t: 1e6 + np.sin(t), 0.3, False),
+    ],
+)
+def test_a_jump_at_the_point_is_told_from_all_else(f, x, jumps):
+    s = differentiate(f, x, sigma=EPS * max(1.0, abs(f(x))))
+    assert s.discontinuous == jumps
+    assert np.isinf(s.error) or not jumps

@@ -76,3 +76,45 @@ def test_a_missing_sum_over_a_broadcast_axis_is_named():
         lambda b: jnp.sin(X + b[:, None]).sum(), lambda b: jnp.cos(X + b[:, None]), jnp.ones(3)
     )
     assert "the sum over the broadcast axis 1 is missing" in report.hints[0]
+
+
+def test_few_wrong_signs_are_chance():
+    three, seven = (np.linspace(0.5, 2.0, n) for n in (3, 7))
+    assert named(-(three**3), three, three) == ""
+    assert named(-(seven**3), seven, seven) == "every entry has the wrong sign"
+
+
+def test_a_wrong_shape_of_a_long_leaf_is_named_too():
+    X = jnp.asarray(rng.normal(size=(2, 3000)), jnp.float32)
+    report = audit_gradient(lambda b: (X * b[None]).sum(), lambda b: X, jnp.ones(3000))
+    assert "the sum over the broadcast axis 0 is missing" in report.hints[0]
+
+
+x = jnp.array([0.8, -1.3, 0.4])
+
+
+def test_a_cotangent_that_is_not_felt_is_named():
+    fun = jax.custom_vjp(lambda x: ((x**2).sum(), jnp.sin(x)))
+    fun.defvjp(lambda x: (fun(x), x), lambda x, u: (2 * u[0] * x,))
+    report = audit_gradient(fun, None, x, order=1)
+    assert any("does not feel u of output 1" in hint for hint in report.hints)
+
+
+@pytest.mark.parametrize(
+    ("fun", "grad", "words"),
+    [
+        (lambda x: (x**2).sum(), lambda x: (2 * x).astype(int), "it is int32 where float32 is due"),
+        (lambda x: jnp.outer(x, x), lambda x, u: u @ x, "where the differences give"),
+    ],
+)
+def test_every_disagreement_has_a_hint(fun, grad, words):
+    report = audit_gradient(fun, grad, x.astype(jnp.float32))
+    assert words in report.hints[0].replace("int64", "int32")
+
+
+def test_an_argument_of_one_number_in_an_array_is_no_obstacle():
+    def fun(w, l2):
+        return (jnp.sin(w) ** 2).sum() + (l2 * w**2).sum() / 2
+
+    report = audit_gradient(fun, lambda w, l2: jnp.sin(2 * w), x, jnp.full((1,), 0.3))
+    assert "w: the term l2·w is missing" in report.hints

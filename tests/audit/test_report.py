@@ -67,6 +67,38 @@ def test_plot_draws_the_remainders():
     plt.close("all")
 
 
+@pytest.mark.parametrize(
+    ("f", "grad"),
+    [
+        (lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0).sum(), None),
+        (lambda x: (x**2).sum(), lambda x: 2.0),
+    ],
+)
+def test_a_picture_without_remainders_says_why(f, grad):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ax = audit_gradient(f, grad, x, order=1).plot()
+    assert "no remainder" in ax.texts[0].get_text()
+    ax.figure.canvas.draw()
+    plt.close("all")
+
+
+def test_a_picture_of_nothing_but_rounding():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ax = audit_gradient(lambda x: (3 * x).sum(), None, x, order=1).plot()
+    assert {t.get_text().split(": ")[1] for t in ax.get_legend().get_texts()} == {"below the noise"}
+    low, high = ax.get_ylim()
+    for line in ax.get_lines():  # the slopes too are in sight
+        assert (line.get_ydata() <= high).any()
+        assert (line.get_ydata() > 0.99 * low).all()
+    plt.close("all")
+
+
 def test_plot_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)

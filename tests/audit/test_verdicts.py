@@ -30,11 +30,26 @@ def test_the_same_call_gives_the_same_report():
     assert verdict(jnp.sum, None, x, key=jax.random.key(7)) == Verdict.AGREES
 
 
-def test_x64_is_not_left_on():
-    before = jax.config.read("jax_enable_x64")
-    audit_gradient(lambda x: (x**2).sum(), None, x)
-    assert jax.config.read("jax_enable_x64") == before
-    assert (x * 2).dtype == jnp.float32
+@pytest.mark.parametrize("raises", [False, True])
+def test_x64_is_not_left_on(raises):
+    before = jnp.asarray(1.0).dtype
+
+    def fun(x):
+        if raises and x.dtype == jnp.float64:
+            raise RuntimeError("in float64")
+        return (x**2).sum()
+
+    def grad(x):
+        if raises:
+            raise RuntimeError("mine")
+        return 2 * x
+
+    if raises:
+        with pytest.raises(RuntimeError, match="mine"):
+            audit_gradient(fun, grad, x)
+    else:
+        assert audit_gradient(fun, grad, x).ok
+    assert jnp.asarray(1.0).dtype == before
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
@@ -67,6 +82,85 @@ def test_at_a_kink_nothing_can_be_told_but_outside_of_the_interval_it_is_wrong()
 def test_a_kink_beside_the_point_does_not_matter(distance):
     near = jnp.array([distance, -distance, 1.0])
     assert verdict(lambda x: jnp.abs(x).sum(), None, near) == Verdict.AGREES
+
+
+def test_kinks_in_several_leaves_and_the_value_that_jax_has_there():
+    def fun(a, b):
+        return jnp.abs(a).sum() + jax.nn.relu(b).sum() + (a * b).sum()
+
+    at = jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0])
+    report = audit_gradient(fun, jax.grad(fun, (0, 1)), *at, argnums=(0, 1))
+    assert report.verdict == Verdict.CANNOT_TELL
+    assert [hint.split(": ")[0] for hint in report.hints] == ["a", "b"]
+    assert "at [0]" in report.hints[0]
+    assert "at [1]" in report.hints[1]
+    many = audit_gradient(lambda x: jnp.abs(x).sum(), None, jnp.zeros(5), order=1)
+    assert "5 entries, the first of them [0]" in many.hints[0]
+
+
+def step(x):
+    return jnp.where(x > 0, 1.0, 0.0).sum() + (x**2).sum()
+
+
+def test_where_fun_jumps_nothing_can_be_told():
+    at_jump = jnp.array([0.0, 1.0])
+    report = audit_gradient(step, None, at_jump, order=1)
+    assert report.verdict == Verdict.CANNOT_TELL
+    assert "fun jumps at [0]" in report.hints[0]
+    assert audit_gradient(step, None, at_jump + 1e-3, order=1).ok
+    # f(0) lies between the two sides of the sign, and the differences to both are equal.
+    assert verdict(lambda x: jnp.sign(x).sum(), None, at_jump) == Verdict.CANNOT_TELL
+
+
+def test_a_jump_is_no_excuse_for_the_other_entries():
+    at_jump = jnp.array([0.0, 1.0])
+    assert verdict(step, lambda x: -5 * x + 3, at_jump) == Verdict.DISAGREES
+
+    def fun(a, b):
+        return (a**2).sum() + jnp.sign(b).sum()
+
+    report = audit_gradient(fun, lambda a, b: (3 * a, 0 * b), x, at_jump, argnums=(0, 1))
+    assert report.verdict == Verdict.DISAGREES
+    assert "a: it is 1.5 times the right one" in report.hints[0]
+
+
+def test_a_wrong_sign_at_the_jump_of_every_entry_does_not_agree():
+    X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 50)), jnp.float32)
+    y = jnp.sign(X[0])
+
+    def fun(w):  # at w = 0 the examples on the wrong side are counted
+        z = y * (w @ X)
+        return jnp.log1p(jnp.exp(-z)).mean() + 0.01 * (z <= 0).mean()
+
+    wrong = verdict(fun, lambda w: X @ (y * jax.nn.sigmoid(-y * (w @ X))) / 50, jnp.zeros(3))
+    assert wrong == Verdict.CANNOT_TELL
+
+
+@pytest.mark.parametrize("size", [1e15, 1e17])
+def test_beside_a_large_constant_only_what_is_resolved_agrees(size):
+    def fun(x):
+        return size + jnp.sin(x).sum()
+
+    assert verdict(fun, jnp.cos, x) == Verdict.AGREES  # by the complex step
+    assert verdict(fun, lambda x: -jnp.cos(x), x) == Verdict.CANNOT_TELL
+
+
+def test_noise_of_unknown_origin_makes_no_wrong_gradient_right():
+    rng = np.random.default_rng(0)
+
+    def noisy(x):
+        return np.sin(np.asarray(x, np.float64)).sum() + 0.1 * rng.normal()
+
+    assert verdict(noisy, lambda x: -jnp.cos(x), x) != Verdict.AGREES
+    assert verdict(noisy, jnp.cos, x) == Verdict.CANNOT_TELL
+
+
+def test_a_slip_too_small_to_be_wrong_is_noted():
+    report = audit_gradient(lambda x: (x**2).sum(), lambda x: 2.0002 * x, x)
+    assert report.ok
+    assert any("off by 1e-04" in note for note in report.notes)
+    exact = audit_gradient(lambda x: (x**2).sum(), lambda x: 2 * x, x)
+    assert not any("off by" in note for note in exact.notes)
 
 
 def test_a_branch_switch_is_no_obstacle():
@@ -152,6 +246,8 @@ def test_auxiliary_output_and_side_inputs():
     right = verdict(fun, lambda x, s, name: 2 * s * x, x, 0.5, "a name", has_aux=True)
     assert right == Verdict.AGREES
     assert verdict(fun, None, x, 0.5, "a name", has_aux=True) == Verdict.AGREES
+    wrong = verdict(fun, lambda x, s, name: s * x, x, 0.5, "a name", has_aux=True)
+    assert wrong == Verdict.DISAGREES
 
 
 def test_a_python_number_may_decide_a_branch():
@@ -201,6 +297,14 @@ def test_functions_that_cannot_be_traced():
     assert by_numpy.verdict == Verdict.AGREES
 
 
+def test_a_python_float_is_one_of_float64_and_what_is_missing_is_said_once():
+    at = np.array([0.8, -1.3])
+    report = audit_gradient(lambda x: float(np.sin(np.asarray(x)).sum()), np.cos, at)
+    assert report.ok
+    assert rows(report, "differences")[0].noise < 1e-10
+    assert len([note for note in report.notes if "trace" in note]) == len(report.notes) <= 2
+
+
 def test_a_reference_is_evidence():
     def fun(x):
         return jnp.log1p(jnp.exp(x)).sum()
@@ -221,8 +325,12 @@ def test_exceptions_of_the_function_are_its_own():
 
 
 def test_a_gradient_of_another_structure_is_refused():
-    with pytest.raises(ValueError, match="is due, the structure of the judged argument"):
+    with pytest.raises(
+        ValueError, match="where a dict is due, the structure of the judged argument"
+    ):
         audit_gradient(lambda p: p["w"].sum(), lambda p: p["w"], {"w": x, "b": x})
+    with pytest.raises(ValueError, match=r"a dict is due.*'b'"):
+        audit_gradient(lambda p: p["w"].sum(), lambda p: {"w": p["w"]}, {"w": x, "b": x})
 
 
 def test_scales_do_not_matter():

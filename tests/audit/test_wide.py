@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxlr.audit.wide import lift
+from jaxlr.audit.lifted import lift
 
 x = jnp.array([0.8, 1.3, 0.4])
 A = jnp.array([[2.0, 0.3, 0.1], [0.2, 1.5, 0.4], [0.1, 0.2, 1.8]])
@@ -24,6 +24,9 @@ FUNCTIONS = {
     "products": lambda x: jnp.dot(A, x, precision="highest") @ x,
     "scan": lambda x: lax.scan(lambda c, a: (c * a + 1, jnp.sin(c)), x[0], x),
     "while": lambda x: lax.while_loop(lambda c: c.sum() < 50, lambda c: c * x + 1, x),
+    "while of a batch": lambda x: jax.vmap(
+        lambda a: lax.while_loop(lambda c: c < 50, lambda c: c * a.astype(jnp.float32) + 1, a)
+    )(x + 1),
     "fori": lambda x: lax.fori_loop(0, 4, lambda i, c: c + x[i % 3] * i, jnp.zeros(3)),
     "cond": lambda x: lax.cond(x[0] > 0.5, jnp.sin, jnp.cos, x),
     "solve": lambda x: jnp.linalg.solve(A, x),
@@ -75,3 +78,15 @@ def test_a_black_box_keeps_its_dtype_and_says_so():
         np.testing.assert_allclose(
             lifted.run(lifted.consts, [narrow])[0], np.sin(narrow), rtol=1e-6
         )
+
+
+def test_what_is_printed_is_printed_once(capfd):
+    def fun(xs):
+        jax.debug.print("here {}", xs[0][0])
+        return [xs[0] ** 2]
+
+    lifted = lift(fun, [x])
+    with jax.enable_x64(True):
+        jax.block_until_ready(lifted.run(lifted.consts, [x]))
+    jax.effects_barrier()
+    assert "here" not in capfd.readouterr().out
