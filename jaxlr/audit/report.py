@@ -117,6 +117,9 @@ class Report(NamedTuple):
             lines += ["", *[line for note in self.notes for line in _wrap(note, "")]]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows
+
     @property
     def ok(self) -> bool:
         """Whether the verdict is AGREES."""

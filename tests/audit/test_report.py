@@ -28,6 +28,7 @@ def test_text_fits_80_columns_and_starts_with_the_verdict():
     report = audit_gradient(fun, wrong, *POINT)
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 80
+    assert repr(report) == str(report)  # what a notebook shows
     assert lines[0].startswith("DISAGREES")
     assert "sign is flipped" in " ".join(lines[1].split() + lines[2].split())
     assert report.rows[0].verdict == Verdict.DISAGREES  # the worst comes first
