@@ -118,7 +118,8 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return str(self)  # what a notebook shows
+        """Return the same text, which is what a notebook shows."""
+        return str(self)
 
     @property
     def ok(self) -> bool:
