@@ -87,7 +87,7 @@ def run_all(folder: Path, rows: int, columns: int) -> tuple[list[Run], int, int]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_150_000)
     parser.add_argument("--columns", type=int, default=64)
     args = parser.parse_args()

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
-import jaxlr
-from jaxlr.cli import app, inspection
+from experiments.large_csv import run_all
+from jaxlr.cli import app, inspection, predicting
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
 
@@ -132,8 +134,6 @@ def test_inspect_tells_what_fit_told(fitted):
 
 
 def test_a_model_without_a_design_is_inspected_but_does_not_predict(fitted, tmp_path):
-    from pathlib import Path
-
     old = Path(__file__).parent / "models" / "format_1.npz"
     text = " ".join(run("inspect", old).stdout.split())
     assert "There are no intervals" in text
@@ -259,7 +259,7 @@ def test_an_error_while_writing_leaves_no_file(fitted, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jaxlr.cli.predicting, "_record", interrupted)
+    monkeypatch.setattr(predicting, "_record", interrupted)
     result = run("predict", folder / "model.npz", folder / "people.csv", "-o", folder / "s.csv")
     assert result.exit_code == 130
     assert sorted(os.listdir(folder)) == before
@@ -268,10 +268,7 @@ def test_an_error_while_writing_leaves_no_file(fitted, monkeypatch):
 
 
 def test_the_large_file_in_small():
-    import tempfile
     from pathlib import Path
-
-    from experiments.large_csv import run_all
 
     with tempfile.TemporaryDirectory() as folder:
         runs, size, floats = run_all(Path(folder), 3_000, 4)

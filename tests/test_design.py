@@ -19,7 +19,7 @@ def frame():
     return pd.DataFrame(
         {
             "age": np.where(rng.random(m) < 0.2, np.nan, rng.normal(40, 12, m)),
-            "city": np.where(rng.random(m) < 0.1, None, rng.choice(["Bern", "Graz", "Ulm"], m)),
+            "city": pd.Series(rng.choice(["Bern", "Graz", "Ulm"], m)).mask(rng.random(m) < 0.1),
             "plan": rng.integers(1, 4, m),
             "count": rng.integers(0, 3, m),
             "sick": np.where(rng.random(m) < 0.4, "yes", "no"),
@@ -166,14 +166,15 @@ def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
 def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path, frame):
     frame = frame.dropna()
     data = read(written(tmp_path, frame), Reading("sick", ("age", "city")))
-    assert data.design is not None
+    design = data.design
+    assert design is not None
     path = tmp_path / "new.csv"
 
     def features(text, unseen="refuse"):
         path.write_text(f"city,age\n{text}\n")
         table = open_table(path)
         (chunk,) = table.chunks(["age", "city"], 10)
-        return encode(data.design, chunk, table, unseen)
+        return encode(design, chunk, table, unseen)
 
     base = frame["city"].mode()[0]
     np.testing.assert_array_equal(features(f"{base},30"), [[30], [0], [0]])

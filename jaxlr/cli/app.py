@@ -115,7 +115,13 @@ def make_app() -> "typer.Typer":
             Path | None, option("Draw loss and coefficients: .png, .svg or .pdf.", metavar="FILE")
         ] = None,
         output: Annotated[
-            Path | None, option("Write the best model, fitted to all data.", metavar="FILE.npz")
+            Path | None,
+            option(
+                "Write the best model, fitted to all data.",
+                "--output",
+                "-o",
+                metavar="FILE.npz",
+            ),
         ] = None,
         report: Annotated[
             Path | None, option("Write a page: table, pictures, model.", metavar="FILE.html")
@@ -216,9 +222,12 @@ def make_app() -> "typer.Typer":
             option("A level that the model has not seen: refuse it, or count it as the base."),
         ] = predicting.Unseen.refuse,
         missing: Annotated[
-            list[str] | None, option("A word for a missing value, besides the model's.")
+            list[str] | None,
+            option("A word for a missing value, besides the model's.", metavar="WORD"),
         ] = None,
-        delimiter: Annotated[str | None, option("Between the columns of a CSV.")] = None,
+        delimiter: Annotated[
+            str | None, option("Between the columns of a CSV. Else a comma.", metavar="SIGN")
+        ] = None,
         as_json: Annotated[
             bool, option("Print a summary as JSON; needs --output.", "--json")
         ] = False,

@@ -245,7 +245,8 @@ def _with_medians(design: Design, X: np.ndarray, mean: np.ndarray, scale: np.nda
             gaps = np.isnan(X[j])
             median = np.median(X[j][~gaps])
             X[j][gaps] = median
-            column = column._replace(fill=float(median * scale[j] + mean[j]))
+            digits = np.finfo(X.dtype).precision  # 50, where rounding makes it 49.999999997
+            column = column._replace(fill=float(f"{median * scale[j] + mean[j]:.{digits}g}"))
         columns.append(column)
         j += len(column.features)
     return design._replace(columns=tuple(columns))

@@ -91,6 +91,7 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
         print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
     with ended_by_ctrl_c():
         fold_of = jaxlr.stratified_folds(batch, folds, jax.random.key(seed))
+        give_back()
         result = jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of)
         give_back()
         path = jaxlr.sweep(batch, Penalty(l2))

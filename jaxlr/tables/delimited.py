@@ -27,7 +27,7 @@ from jaxlr.tables.table import (
 
 SUFFIXES = (".csv", ".tsv")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-_BLOCK = 2**20  # bytes that are parsed at once; some fifty such blocks are held
+_BLOCK = 2**19  # bytes that are parsed at once; some fifty such blocks are held
 _LONGEST = 2**26  # bytes of a head line
 
 
