@@ -157,6 +157,9 @@ def test_a_column_that_counts_the_rows_is_noted(tmp_path):
     frame.loc[m - 1, "near"] = 0
     data = read(written(tmp_path, frame), Reading("y"))
     assert data.notes[0].startswith("Counting the rows, and so perhaps no feature but a name: id;")
+    features = frame[["id", "near"]]
+    np.testing.assert_allclose(data.mean, features.mean(), rtol=1e-12)
+    np.testing.assert_allclose(data.scale, features.std(ddof=0), rtol=1e-12)
 
 
 def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
