@@ -46,6 +46,7 @@ class Tally(NamedTuple):
         weight: of the numbers.
         mean: of the numbers, less the first.
         squares: the weighted sum of squares of the numbers about their mean.
+        counting: whether the numbers so far are those of the rows, each one more than the last.
         trouble: why the column cannot be used, or None.
     """
 
@@ -55,6 +56,7 @@ class Tally(NamedTuple):
     weight: float = 0.0
     mean: float = 0.0
     squares: float = 0.0
+    counting: bool = True
     trouble: str | None = None
 
 
@@ -203,7 +205,11 @@ def _add_numbers(
     if (infinite := np.isinf(values)).any():
         i = int(infinite.argmax())
         return tally._replace(trouble=f"is infinite in {table.place(chunk.start + i)}")
-    tally = tally._replace(missing=tally.missing + int(gaps.sum()))
+    origin = float(values[0]) if tally.first is None else tally.first
+    counting = tally.counting and bool(
+        (values == origin + chunk.start + np.arange(chunk.rows)).all()
+    )
+    tally = tally._replace(missing=tally.missing + int(gaps.sum()), counting=counting)
     if gaps.all():
         return tally
     values, weights = values[~gaps], weights[~gaps]

@@ -151,12 +151,24 @@ def test_refused_in_a_sentence(tmp_path, text, options, message):
     assert type(error.value).__name__ in ("TableError", "Refusal")
 
 
+def test_a_column_that_counts_the_rows_is_noted(tmp_path):
+    m = 70_000  # more than a chunk has
+    frame = pd.DataFrame({"id": np.arange(m) + 5, "near": np.arange(m), "y": np.arange(m) % 2})
+    frame.loc[m - 1, "near"] = 0
+    data = read(written(tmp_path, frame), Reading("y"))
+    assert data.notes[0].startswith("Counting the rows, and so perhaps no feature but a name: id;")
+    features = frame[["id", "near"]]
+    np.testing.assert_allclose(data.mean, features.mean(), rtol=1e-12)
+    np.testing.assert_allclose(data.scale, features.std(ddof=0), rtol=1e-12)
+
+
 def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
     frame = pd.DataFrame({"x": np.arange(40.0), "y": ["rare"] * 2 + ["often"] * 38})
     frame.to_csv(tmp_path / "a.csv")
     data = read(tmp_path / "a.csv", Reading("y"))
     assert data.feature_names == ["x"]
     assert "has no name" in data.notes[0]
+    assert data.notes[1].startswith("Counting the rows")
     assert (
         "5 % of the examples are rare, and to always say often is right for 95 %"
         in (data.notes[-1])

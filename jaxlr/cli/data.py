@@ -264,6 +264,16 @@ def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[st
         counts = [f"{name} {count}" for name, count in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"
         yield f"Missing values imputed by {how}: {listed(counts)}."
+    counting = [
+        name
+        for name, tally in found.tallies.items()
+        if tally.counting and tally.first is not None and found.rows > 2
+    ]
+    if counting:
+        yield (
+            f"Counting the rows, and so perhaps no feature but a name: {listed(counting)}; "
+            f"--exclude leaves it out."
+        )
     constant = [
         name
         for name, tally in found.tallies.items()

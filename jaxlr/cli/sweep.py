@@ -90,12 +90,12 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     if sys.stderr.isatty():
         print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
     with ended_by_ctrl_c():
-        fold_of = jaxlr.stratified_folds(batch, folds, jax.random.key(seed))
+        # One after the other, and what each has freed is given back before the next needs its own.
+        fold_of = jax.device_get(jaxlr.stratified_folds(batch, folds, jax.random.key(seed)))
         give_back()
-        result = jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of)
+        result = jax.device_get(jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of))
         give_back()
-        path = jaxlr.sweep(batch, Penalty(l2))
-        fold_of, result, path = jax.device_get((fold_of, result, path))
+        path = jax.device_get(jaxlr.sweep(batch, Penalty(l2)))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
 
 
