@@ -265,6 +265,7 @@ def inverse_hvp(
     ([-4.0, -4.0], 24.0, True, 1)
     """
     check_shapes(params, batch, penalty)
+    check_shapes(v, batch)
     params, dtype = working(params, batch)
     v = Params(*(jnp.asarray(a, dtype) for a in v))
     v = v if batch.intercept else v._replace(b=jnp.zeros_like(v.b))

@@ -76,7 +76,9 @@ def standard_errors(
     to_raw = np.zeros(n + 1)
     to_raw[n] = 1
     if mean is not None and scale is not None:
-        to_raw[:n] = -np.asarray(mean) / np.asarray(scale)
+        # A constant feature, all zeros when standardised, moves no intercept.
+        varies = np.asarray((batch.X != 0).any(axis=1))
+        to_raw[:n] = np.where(varies, -np.asarray(mean) / np.asarray(scale), 0)
     rounding = np.finfo(np.asarray(blocks.b.b).dtype).eps
     values, vectors = np.linalg.eigh(whole.reshape((n + 1) * K, -1))
     # What the data do not determine, beside the common shift, is infinitely unsure.

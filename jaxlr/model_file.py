@@ -204,6 +204,8 @@ def _check(model: Model) -> Model:
         raise ValueError(f"scale must be positive and of shape {w.shape[:1]}.")
     if any(a.dtype.kind != "f" for a in (w, b, mean, scale)):
         raise ValueError("w, b, mean and scale must be floating-point numbers.")
+    if not all(np.isfinite(a).all() for a in (w, b, mean, scale)):
+        raise ValueError("w, b, mean and scale must be finite.")
     K = 2 if w.ndim == 1 else w.shape[1]
     if metadata.get("n_classes") != K:
         raise ValueError(f"n_classes is {metadata.get('n_classes')}, but w is that of {K} classes.")

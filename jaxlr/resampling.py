@@ -275,7 +275,9 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
         except TypeError:
             raise TypeError(f"folds is {folds!r}: an integer or an array is due.") from None
         return num_folds, stratified_folds(batch, num_folds, key)
-    folds, m = jnp.asarray(folds), batch.m_examples
+    m = batch.m_examples
+    if not isinstance(folds, Tracer):
+        folds = np.asarray(folds)  # that jit does not trace it where it is closed over
     if not jnp.issubdtype(folds.dtype, jnp.integer):
         raise ValueError(
             f"folds has dtype {folds.dtype} where integers are due: fold numbers, or what "
@@ -289,7 +291,7 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
     if folds.ndim == 2:
         if not isinstance(folds, Tracer):
             _check_splits(np.asarray(folds))
-        return len(folds), folds
+        return len(folds), jnp.asarray(folds)
     if isinstance(folds, Tracer):
         raise ValueError(
             "folds is traced, and the number of lanes depends on its values: inside jit, "
@@ -303,7 +305,7 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
         )
     if len(numbers) < 2:
         raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
-    return len(numbers), folds
+    return len(numbers), jnp.asarray(folds)
 
 
 def _check_splits(splits: np.ndarray) -> None:

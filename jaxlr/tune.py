@@ -190,8 +190,7 @@ def tune(
         raise TypeError(f"num_steps must be a Python integer, not {num_steps!r}.") from None
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; it must be at least 1.")
-    if not any(isinstance(end, Tracer) for end in bounds) and not 0 < bounds[0] < bounds[1]:
-        raise ValueError(f"bounds are {bounds}: two numbers are due, 0 < least < greatest.")
+    _check_bounds(bounds)
     found = _search(
         _Problem(batch, penalty, validation, folds, groups, tuple(bounds), gtol, tol, max_passes),
         optimizer, num_steps, num_groups, num_folds, memory,
@@ -200,6 +199,13 @@ def tune(
     penalty = _penalty(penalty, groups, best)
     solution = fit(batch, penalty, tol=tol, max_passes=max_passes)
     return Tuned(penalty, value, gradient, solution, history, steps, status)
+
+
+def _check_bounds(bounds: Any) -> None:
+    pair = isinstance(bounds, tuple | list) and [jnp.shape(end) for end in bounds] == [(), ()]
+    traced = pair and any(isinstance(end, Tracer) for end in bounds)
+    if not pair or not (traced or 0 < bounds[0] < bounds[1]):
+        raise ValueError(f"bounds are {bounds}: two numbers are due, 0 < least < greatest.")
 
 
 def _check_validation(batch: Batch, validation: Batch) -> None:

@@ -118,7 +118,7 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     chunks = shown(table.chunks(roles.columns, size), f"Reading {path.name}")
     _fill(batch, chunks, table, design, mean, scale)
     give_back()
-    design = _with_medians(design, batch.X, mean, scale)
+    design = _with_medians(design, batch, mean, scale)
     source = {
         "file": path.name,
         "sha256": fingerprint(path),
@@ -168,6 +168,8 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     check_names(table, [target], "--target")
     if options.weights:
         check_names(table, [options.weights], "--weights")
+        if options.weights == target:
+            raise Refusal(f"--weights {target}: that is the target.")
     features = names_of(options.features, table, "--features") or named
     exclude = names_of(options.exclude, table, "--exclude")
     categorical = names_of(options.categorical, table, "--categorical")
@@ -237,13 +239,28 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _with_medians(design: Design, X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Design:
+def weighted_median(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the median; of two middle values their mean, and weight 2 is a value twice.
+
+    >>> weighted_median(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 0]))
+    2.0
+    """
+    if weights is None:
+        return float(np.median(values))
+    order = np.argsort(values)
+    below = np.cumsum(weights[order], dtype=float)
+    middle = [np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right")]
+    return float(values[order][middle].mean())
+
+
+def _with_medians(design: Design, batch: Batch, mean: np.ndarray, scale: np.ndarray) -> Design:
     """Return the design with the medians that it lacks, and put them in X."""
-    columns, j = [], 0
+    columns, j, X = [], 0, batch.X
     for column in design.columns:
         if column.levels is None and column.fill is not None and np.isnan(column.fill):
             gaps = np.isnan(X[j])
-            median = np.median(X[j][~gaps])
+            weights = None if batch.weights is None else batch.weights[~gaps]
+            median = weighted_median(X[j][~gaps], weights)
             X[j][gaps] = median
             digits = np.finfo(X.dtype).precision  # 50, where rounding makes it 49.999999997
             column = column._replace(fill=float(f"{median * scale[j] + mean[j]:.{digits}g}"))

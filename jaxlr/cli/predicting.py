@@ -19,6 +19,7 @@ from jaxlr.design import Design, MissingValue, encode, labels, told_gaps
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model
+from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, open_table, rows_of_chunk
 from jaxlr.tables.values import levels, numbers
 
@@ -42,7 +43,8 @@ class Predictions(NamedTuple):
         rows: how many.
         counts: how often each class was the most likely.
         labelled: how many rows have a label that the model knows.
-        log_loss, accuracy: on those, or None.
+        log_loss, accuracy: on those, or None; weighted where the model is and the file has the
+            column.
     """
 
     rows: int
@@ -78,7 +80,7 @@ def told(found: Predictions, output: Path | None) -> str:
     counts = ", ".join(f"{name} {count}" for name, count in found.counts.items())
     where = "" if output is None else f", written to {output}"
     text = f"{found.rows} rows{where}; predicted: {counts}."
-    if found.labelled:
+    if found.log_loss is not None:
         text += (
             f"\nThe {found.labelled} rows whose class is known: log loss {found.log_loss:.4f}, "
             f"accuracy {found.accuracy:.3f}."
@@ -105,10 +107,13 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
             raise Refusal(f"column {name} of {path} holds {table.others[name]}, not what it did.")
     keep = names_of(options.keep, table, "--keep")
     target = [design.target] if design.target in table.names else []
-    columns = list(dict.fromkeys([*design.names, *target, *keep]))
+    weights = design.weights if target else None
+    weights = weights if weights and weights in table.names else None
+    columns = [*design.names, *target, *keep]
+    columns = list(dict.fromkeys([*columns, weights] if weights else columns))
     rows = rows_of_chunk(len(design.features) + len(columns))
     names = class_names(model)
-    total, labelled, loss, right = 0, 0, 0.0, 0
+    total, labelled, weight, loss, right = 0, 0, 0.0, 0.0, 0.0
     counts = np.zeros(len(names), int)
     try:
         with _sink(output) as write, bar(f"Predicting {path.name}") as advance:
@@ -119,9 +124,10 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
                 if target:
                     y = labels(design, chunk, table)
                     known = y >= 0
-                    labelled += int(known.sum())
-                    loss -= float(P[y[known], known].sum())
-                    right += int((number[known] == y[known]).sum())
+                    c = weights_of(chunk, table, weights)[known]
+                    labelled, weight = labelled + int(known.sum()), weight + float(c.sum())
+                    loss -= float(c @ P[y[known], known])
+                    right += float(c @ (number[known] == y[known]))
                 advance(chunk.done)
             if total == 0:
                 raise TableError(f"{path} has no rows.")
@@ -134,8 +140,8 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         total,
         dict(zip(names, counts.tolist(), strict=True)),
         labelled,
-        loss / labelled if labelled else None,
-        right / labelled if labelled else None,
+        loss / weight if weight else None,
+        right / weight if weight else None,
     )
 
 

@@ -76,7 +76,10 @@ def levels(column: Any, missing: Sequence[str] = ()) -> tuple[np.ndarray, list[s
     if pa.types.is_floating(column.type):
         gaps = compute.is_nan(column)
         column = compute.if_else(gaps, pa.scalar(None, column.type), column)
-    encoded = compute.dictionary_encode(compute.cast(column, pa.string()))
+    text = compute.cast(column, pa.string())
+    if pa.types.is_boolean(column.type):
+        text = compute.utf8_capitalize(text)  # True, as a CSV has it
+    encoded = compute.dictionary_encode(text)
     texts = [text.strip() for text in encoded.dictionary.to_pylist()]
     found = list(dict.fromkeys(text for text in texts if text not in missing))
     place = {text: i for i, text in enumerate(found)}
