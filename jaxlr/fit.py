@@ -54,9 +54,9 @@ def fit(
     (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
     point which was found, and its error is about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
     Where parameters are not determined (no penalty, collinear features) it is the one of least
-    norm. It is NaN for a fit whose status is not ok, with a warning outside jit and vmap, and
-    where its linear system could not be solved to √eps: `inverse_hvp` returns such a solve with
-    its residual.
+    norm; one by X then lacks what the turning of the null space adds. It is NaN for a fit whose
+    status is not ok, with a warning outside jit and vmap, and where its linear system could not
+    be solved to √eps: `inverse_hvp` returns such a solve with its residual.
 
     Args:
         batch: the examples.

@@ -15,7 +15,8 @@ does not matter.
 Where H is singular the answer is the one of least norm in (w, b), dθ = −H⁺ ∂g/∂u du. The
 directions that H does not see are known beforehand: those of the unpenalised features that no
 logit changes with (collinear and constant features), and, for the softmax, what shifts all
-classes alike in an unpenalised feature or in the intercept.
+classes alike in an unpenalised feature or in the intercept. They turn when X moves, which would
+add to the derivative of a least-norm θ by X: that part is not in it.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
     >>> as_folds(Batch(jnp.ones((1, 3)), jnp.ones(3)), jnp.array([0, 1, 1]))[0]
     2
     """
-    if jnp.ndim(folds) == 0:
+    if np.ndim(folds) == 0:
         if key is None:
             raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
         try:
@@ -290,7 +290,7 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
         )
     if folds.ndim == 2:
         if not isinstance(folds, Tracer):
-            _check_splits(np.asarray(folds))
+            _check_splits(np.asarray(folds), _known_weights(batch))
         return len(folds), jnp.asarray(folds)
     if isinstance(folds, Tracer):
         raise ValueError(
@@ -303,14 +303,26 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
             f"folds are numbered {numbers[0]} to {numbers[-1]} and {len(numbers)} of them have "
             f"examples: 0 to {len(numbers) - 1} are due."
         )
+    weights = _known_weights(batch)
+    if weights is not None:
+        empty = np.bincount(np.asarray(folds), weights) == 0
+        if empty.any():
+            raise ValueError(f"Fold {empty.argmax()} has only examples of weight 0.")
     if len(numbers) < 2:
         raise ValueError(f"folds holds one fold of all {sizes[0]} examples: give at least two.")
     return len(numbers), jnp.asarray(folds)
 
 
-def _check_splits(splits: np.ndarray) -> None:
+def _known_weights(batch: Batch) -> np.ndarray | None:
+    weights = batch.weights
+    known = weights is not None and not isinstance(weights, LazyWeights | Tracer)
+    return np.asarray(weights) if known else None
+
+
+def _check_splits(splits: np.ndarray, weights: np.ndarray | None) -> None:
     for role, words in ((FIT, "fit to"), (SCORE, "score on")):
-        empty = ~((splits & role) > 0).any(axis=1)
+        takes = (splits & role) > 0
+        empty = ~(takes if weights is None else takes & (weights != 0)).any(axis=1)
         if empty.any():
             raise ValueError(
                 f"Split {empty.argmax()} has no example to {words}: its roles are {FIT} to fit, "

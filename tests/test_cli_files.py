@@ -176,6 +176,8 @@ def test_a_sweep_of_a_file_with_three_classes(tmp_path):
     [
         (["fit", "none.csv", "--target", "y"], "none.csv: there is no such file."),
         (["fit", "people.csv"], "--target is not given"),
+        (["fit", "people.csv", "--target", "id", "--weights", "id"], "--weights id: that is the"),
+        (["sweep", "people.csv", "--target", "sick", "--dataset", "iris"], "give one of them"),
         (["sweep", "--target", "y"], "Give DATA, the file that"),
         (["fit", "people.csv", "--target", "sick"], "missing values, of 120 rows: age"),
         (["fit", "people.csv", "--target", "sick", "--l2", "-1", "--exclude", "age"], "--l2 -1: a"),
@@ -203,6 +205,36 @@ def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args,
     assert message in " ".join(result.stderr.split())
     assert result.stderr.startswith("jaxlr: ")
     assert sorted(os.listdir()) == before
+
+
+def test_weights_are_repeated_rows_and_a_constant_column_is_nothing(tmp_path):
+    rng = np.random.default_rng(1)
+    x, flag, times = rng.normal(size=90), rng.random(90) < 0.5, rng.integers(0, 3, 90)
+    sick = np.where(x + flag + rng.normal(size=90) > 0.5, "yes", "no")
+    gaps = np.where(rng.random(90) < 0.1, np.nan, x)
+    table = pd.DataFrame({"x": gaps, "flag": flag, "times": times, "sick": sick})
+    table.to_csv(tmp_path / "weighted.csv", index=False)
+    repeated = table.loc[table.index.repeat(times)].drop(columns="times")
+    repeated.assign(constant=1e6).to_csv(tmp_path / "repeated.csv", index=False)
+    options = ("--target", "sick", "--impute", "median", "--l2", "0.01", "--json")
+    weighted = ("--weights", "times", "-o", tmp_path / "m.npz")
+    a = run("fit", tmp_path / "weighted.csv", *options, *weighted)
+    b = run("fit", tmp_path / "repeated.csv", *options)
+    assert a.exit_code == b.exit_code == 0, a.output + b.output
+    a, b = (json.loads(result.stdout)["coefficients"] for result in (a, b))
+    found, expected = ({row["feature"]: row for row in rows} for rows in (a, b))
+    assert expected.pop("constant")["coefficient"] == 0
+    assert found.keys() == expected.keys()
+    for name, row in found.items():
+        assert row["coefficient"] == pytest.approx(expected[name]["coefficient"], rel=1e-3)
+        assert row["interval"] == pytest.approx(expected[name]["interval"], rel=1e-3)
+    # As Arrow has booleans, and scored with the weights.
+    table.to_parquet(tmp_path / "weighted.parquet", index=False)
+    out = tmp_path / "p.csv"
+    scores = run("predict", tmp_path / "m.npz", tmp_path / "weighted.parquet", "-o", out, "--json")
+    P = pd.read_csv(out)["probability_yes"]
+    due = log_loss(sick == "yes", P, sample_weight=times)
+    assert json.loads(scores.stdout)["log_loss"] == pytest.approx(due, rel=1e-5)
 
 
 def test_gaps_are_counted_where_the_model_was_fitted_without(people, tmp_path):

@@ -168,6 +168,7 @@ def test_a_newer_format_and_parts_that_do_not_fit_are_refused(tmp_path):
         ({"w": np.zeros((4, 5))}, r"b has shape \(3,\)"),
         ({"w": np.zeros((4, 3), int)}, "floating-point"),
         ({"scale": np.full(4, np.nan)}, "scale must be positive"),
+        ({"mean": np.full(4, np.nan)}, "must be finite"),
     ):
         path.write_bytes(npz(**(arrays | changes)))
         with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """Sweeps and cross-validation against single fits and scikit-learn."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,7 +126,7 @@ REFUSED = {
     "a gap": (np.where(FOLDS == 2, 3, FOLDS), "folds are numbered 0 to 3 and 3 of them"),
     "negative": (FOLDS - 1, "folds are numbered -1 to 2"),
     "one fold": (0 * FOLDS, "folds holds one fold of all 40 examples: give at least two"),
-    "fractions": (FOLDS / 2, "folds has dtype float32 where integers are due"),
+    "fractions": (FOLDS / 2, "folds has dtype float64 where integers are due"),
     "a mask": (FOLDS > 1, "folds has dtype bool where integers are due"),
     "another m": (FOLDS[1:], "folds has shape (39,) where (40,) is due"),
     "nobody scored": (np.ones((2, 40), int), "Split 0 has no example to score on"),
@@ -139,6 +141,27 @@ def test_folds_are_checked(name):
     with jax.enable_x64(False), pytest.raises(ValueError) as caught:  # noqa: PT011
         jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds=folds)
     assert words in str(caught.value)
+
+
+def test_a_fold_without_weight_is_refused():
+    _, batch = problem(3, 40)
+    light = dataclasses.replace(batch, weights=jnp.asarray(FOLDS != 2, jnp.float32))
+    splits = np.stack([1 + (FOLDS == 0), 1 + (FOLDS == 2)])
+    for folds, words in ((FOLDS, "Fold 2 has only examples of weight 0"), (splits, "Split 1 has")):
+        with pytest.raises(ValueError, match=words):
+            jaxlr.cross_validate(light, jaxlr.Penalty(L2), folds=folds)
+
+
+def test_folds_of_numpy_are_closed_over_in_jit():
+    _, batch = problem(3, 40)
+
+    def trace(folds):
+        def best(l2):
+            return jaxlr.cross_validate(batch, jaxlr.Penalty(l2), folds=folds).scores.log_loss
+
+        return jax.eval_shape(best, L2).shape
+
+    assert trace(FOLDS) == trace(FOLDS.tolist()) == trace(jnp.asarray(FOLDS)) == (len(L2), 4)
 
 
 def test_penalties_are_one_a_lane():

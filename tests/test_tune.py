@@ -170,6 +170,7 @@ def test_complaints():
         ({"folds": FOLDS, "groups": np.ones(3)}, r"dtype float64 where \(3,\) integers are due"),
         ({"folds": FOLDS, "groups": [0, 2, 2]}, "groups are numbered 0 to 2 and 2 of them"),
         ({"folds": FOLDS, "num_steps": 0}, "num_steps is 0; it must be at least 1"),
+        ({"folds": FOLDS, "bounds": 1.0}, "bounds are 1.0: two numbers are due"),
         ({"folds": FOLDS, "bounds": (0, 1)}, r"bounds are \(0, 1\): two numbers are due"),
     ]
     for options, words in refused:

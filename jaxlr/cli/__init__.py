@@ -1,4 +1,4 @@
-"""The command line: `jaxlr sweep` and `jaxlr audit`."""
+"""The command line: `jaxlr fit`, `sweep`, `predict`, `inspect` and `audit`."""
 
 from jaxlr.cli.app import main
 

@@ -103,9 +103,12 @@ def make_app() -> "typer.Typer":
         data: Path | None,
         reading: Reading,
         dataset: Annotated[
-            sweeping.Dataset,
-            option("Without DATA: what scikit-learn brings; all but the first have many classes."),
-        ] = sweeping.Dataset.breast_cancer,
+            sweeping.Dataset | None,
+            option(
+                "Without DATA: what scikit-learn brings; all but the first have many classes.",
+                show_default="breast_cancer",
+            ),
+        ] = None,
         folds: Annotated[int, option("Folds, stratified by class.", min=2)] = 5,
         penalties: Annotated[int, option("How many, evenly spaced in the logarithm.", min=2)] = 20,
         l2_min: Annotated[float, option("The weakest penalty.")] = 1e-4,
@@ -131,7 +134,8 @@ def make_app() -> "typer.Typer":
         """Choose the penalty by cross-validation, on a file or on a data set of scikit-learn.
 
         The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
-        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first.
+        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first, unless
+        --no-standardize says otherwise.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
         Exit code: 0; 1 if a fit failed; 2 if the options or the file cannot be used; 130 if
@@ -141,9 +145,11 @@ def make_app() -> "typer.Typer":
             sweeping.check_files(plot, output, report)
             if data is None and reading != Reading():
                 raise Refusal("Give DATA, the file that --target and the like are about.")
+            if data is not None and dataset is not None:
+                raise Refusal(f"--dataset {dataset}: {data} is given as well; give one of them.")
             grid = (penalties, l2_min, l2_max, folds, seed)
             if data is None:
-                examples = sweeping.load(dataset)
+                examples = sweeping.load(dataset or sweeping.Dataset.breast_cancer)
             else:
                 examples = read(
                     data, reading, lambda zeros: sweeping.model(sweeping.run(zeros, *grid))

@@ -106,6 +106,9 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         if name in table.others:
             raise Refusal(f"column {name} of {path} holds {table.others[name]}, not what it did.")
     keep = names_of(options.keep, table, "--keep")
+    ours = {"prediction", *(f"probability_{name}" for name in class_names(model))}
+    for name in ours.intersection(keep):
+        raise Refusal(f"--keep {name}: a column of the predictions has that name.")
     target = [design.target] if design.target in table.names else []
     weights = design.weights if target else None
     weights = weights if weights and weights in table.names else None
@@ -178,8 +181,10 @@ def _record(
     """Return a record batch: the columns that are kept, the class, and its probabilities."""
     pa = require("pyarrow", "cli")
     columns = {name: chunk.columns[name] for name in keep}
-    integers = all(name.lstrip("-").isdigit() for name in names)
-    classes = pa.array(list(map(int, names)) if integers else names)
+    try:
+        classes = pa.array(list(map(int, names)))
+    except (ValueError, OverflowError):  # words, or integers beyond 64 bits
+        classes = pa.array(names)
     columns["prediction"] = classes.take(pa.array(number))
     shown = range(1, 2) if len(names) == 2 else range(len(names))
     for k in shown:
