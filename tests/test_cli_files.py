@@ -214,7 +214,7 @@ def test_weights_are_repeated_rows_and_a_constant_column_is_nothing(tmp_path):
     gaps = np.where(rng.random(90) < 0.1, np.nan, x)
     table = pd.DataFrame({"x": gaps, "flag": flag, "times": times, "sick": sick})
     table.to_csv(tmp_path / "weighted.csv", index=False)
-    repeated = table.loc[table.index.repeat(times)].drop(columns="times")
+    repeated = table.loc[table.index.repeat(times.tolist())].drop(columns="times")
     repeated.assign(constant=1e6).to_csv(tmp_path / "repeated.csv", index=False)
     options = ("--target", "sick", "--impute", "median", "--l2", "0.01", "--json")
     weighted = ("--weights", "times", "-o", tmp_path / "m.npz")
