@@ -150,7 +150,7 @@ def test_weights_and_soft_labels_count(binary):
 
 
 def test_the_table_marks_the_chosen_rows(page, binary):
-    penalties, fits, scores, _, _ = binary.result
+    penalties, fits, scores, *_ = binary.result
     for i, l2 in enumerate(penalties.l2):
         mean, error = scores.log_loss[i].mean(), scores.log_loss[i].std(ddof=1) / 3**0.5
         kind, cells = next((kind, cells) for kind, cells in page.rows if cells[0] == f"{l2:.3g}")

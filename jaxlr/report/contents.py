@@ -153,7 +153,7 @@ def _weights(found: Sweep) -> Any:
 
 
 def _penalties(found: Sweep) -> str:
-    penalties, fits, scores, best, best_one_se, _ = found.result
+    penalties, fits, scores, best, best_one_se, *_ = found.result
     loss, accuracy = (plots.mean_and_error(score) for score in scores)
     rows = []
     for i, l2 in enumerate(penalties.l2):
