@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty
+from jaxlr.types import Array, Batch, Params, Penalty, ridge
 
 
 class Certificate(NamedTuple):
@@ -105,14 +105,12 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
         )
 
     G, kl, unsure, negative, total = sum_over_tiles(sums, batch, n + 2 * K)
-    factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
-    ridge = jnp.asarray(penalty.l2, dtype) * jnp.asarray(factors, dtype)
-    ridge = ridge.reshape(-1, *[1] * (params.w.ndim - 1))
-    G = G / total + ridge * params.w
-    quadratic = jnp.where(ridge > 0, G**2 / (2 * jnp.where(ridge > 0, ridge, 1)), jnp.inf)
-    quadratic = jnp.where((ridge == 0) & (G == 0), 0, quadratic)
-    separated = (unsure == 0) & (ridge == 0).all()
-    not_convex = (negative > 0) | (ridge < 0).any()
+    l2 = ridge(penalty, n, dtype).reshape(-1, *[1] * (params.w.ndim - 1))
+    G = G / total + l2 * params.w
+    quadratic = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)
+    quadratic = jnp.where((l2 == 0) & (G == 0), 0, quadratic)
+    separated = (unsure == 0) & (l2 == 0).all()
+    not_convex = (negative > 0) | (l2 < 0).any()
     missing = (frequencies == 0).any() & batch.intercept  # its intercept falls for ever
     return Certificate(kl / total + quadratic.sum(), missing | separated | not_convex)
 

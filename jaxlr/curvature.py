@@ -25,7 +25,7 @@ from jax import lax
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty
+from jaxlr.types import Array, Batch, Params, Penalty, ridge
 
 _MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
 
@@ -143,38 +143,60 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     H, centre = curvature
     dtype, rows, r = H.dtype, len(centre) + 1, H.shape[-1]
     columns = r // rows
-    ridge, constant = _ridge(curvature, penalty), _rounding(curvature)
-    eps = jnp.finfo(dtype).eps
+    l2, constant = _ridge(curvature, penalty), _rounding(curvature)
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:
-        A = block + jnp.diag(jnp.repeat(ridge, columns))
+        A = block + jnp.diag(jnp.repeat(l2, columns))
         if columns > 1:
             # A shift common to all classes changes nothing where it is not penalised: hold it.
             whole = block.reshape(rows, columns, rows, columns)
             free = jnp.trace(whole, axis1=1, axis2=3).diagonal() / columns**2
-            free = jnp.where(ridge == 0, free, 0)
+            free = jnp.where(l2 == 0, free, 0)
             A = A + jnp.kron(jnp.diag(free), jnp.ones((columns, columns), dtype))
         diagonal = jnp.diagonal(A)
         alive = diagonal > constant
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
-        A = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
-
-        def failed(carry):
-            _, factor = carry
-            return ~jnp.isfinite(factor).all()
-
-        def more(carry):
-            jitter, _ = carry
-            return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
-
-        first = jnp.asarray(r**0.5 * eps, dtype), jnp.full_like(A, jnp.nan)
-        # A matrix that is not finite has no factor: the limit ends the loop.
-        _, factor = lax.while_loop(lambda carry: failed(carry) & (carry[0] < 1), more, first)
+        factor = _cholesky(jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None])))
         # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves.
         return linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
 
     return Factor(jax.vmap(invert)(H), centre)
+
+
+@jax.custom_jvp
+def _cholesky(A: Array) -> Array:
+    """Return a factor F of `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
+
+    A has a unit diagonal.
+    """
+    unit, r, eps = jnp.eye(len(A), dtype=A.dtype), len(A), jnp.finfo(A.dtype).eps
+
+    def failed(carry):
+        _, factor = carry
+        return ~jnp.isfinite(factor).all()
+
+    def more(carry):
+        jitter, _ = carry
+        return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
+
+    first = jnp.asarray(r**0.5 * eps, A.dtype), jnp.full_like(A, jnp.nan)
+    # A matrix that is not finite has no factor: the limit ends the loop.
+    _, factor = lax.while_loop(lambda carry: failed(carry) & (carry[0] < 1), more, first)
+    return factor
+
+
+@_cholesky.defjvp
+def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """`dF = F·Φ(F⁻¹ dA F⁻ᵀ)`, Φ the lower triangle with half of its diagonal.
+
+    Murray, Differentiation of the Cholesky decomposition, 2016, equation 8. The loop that looks
+    for the jitter, which is held, has no reverse mode.
+    """
+    (A,), (dA,) = primals, tangents
+    F = _cholesky(A)
+    M = linalg.solve_triangular(F, linalg.solve_triangular(F, dA, lower=True).T, lower=True)
+    return F, F @ (jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2)
 
 
 def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
@@ -195,9 +217,8 @@ def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
 
 def _ridge(curvature: Curvature, penalty: Penalty) -> Array:
     """Return the penalty of each feature and of the intercept, `(n+1,)`."""
-    centre = curvature.centre
-    factors = jnp.ones_like(centre) if penalty.factors is None else penalty.factors
-    return jnp.asarray(penalty.l2, centre.dtype) * jnp.append(jnp.asarray(factors, centre.dtype), 0)
+    n, dtype = len(curvature.centre), curvature.centre.dtype
+    return jnp.append(ridge(penalty, n, dtype), 0)
 
 
 def _rounding(curvature: Curvature) -> Array:

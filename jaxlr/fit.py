@@ -21,7 +21,6 @@ from jaxlr.types import (
     Solution,
     Status,
     check_shapes,
-    init_params,
 )
 from jaxlr.wide import back, into, narrow
 
@@ -51,8 +50,9 @@ def fit(
 
     `params` and `loss` are differentiable with respect to X, y, weights, offset, l2 and
     factors, in forward and reverse mode and more than once, by the implicit function theorem
-    (see `jaxlr.implicit`): how the optimum was found plays no part. A derivative is that at the
-    point which was found, and its error is about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
+    (see `jaxlr.implicit`): how the optimum was found plays no part. The other fields have
+    derivatives of zero. A derivative is that at the point which was found, and its error is
+    about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
     Where parameters are not determined (no penalty, collinear features) it is the one of least
     norm; one by X then lacks what the turning of the null space adds. It is NaN for a fit whose
     status is not ok, with a warning outside jit and vmap, and where its linear system could not
@@ -76,14 +76,14 @@ def fit(
 
     Raises:
         ValueError: when shapes do not fit each other.
+        TypeError: when an argument is of another type.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> solution = fit(batch, Penalty(l2=0.1)).raise_if_failed()
     >>> f"{solution.params.w[0]:.3f} {solution.loss:.3f}"
     '0.637 0.616'
     """
-    params = init_params(batch.n_features, batch.n_classes) if init is None else init
-    check_shapes(params, batch, penalty)
+    check_shapes(init, batch, penalty)
     return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
 
 

@@ -21,6 +21,9 @@ add to the derivative of a least-norm θ by X: that part is not in it.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,7 +39,17 @@ from jaxlr.objective import NO_PENALTY, hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.tiles import working
-from jaxlr.types import Array, Batch, FitError, Params, Penalty, Solution, Status, check_shapes
+from jaxlr.types import (
+    Array,
+    Batch,
+    FitError,
+    Params,
+    Penalty,
+    Solution,
+    Status,
+    check_shapes,
+    ridge,
+)
 from jaxlr.wide import back, into, narrow
 
 _MOST = 500  # products with H in a solve
@@ -72,8 +85,7 @@ def make_inverse(
     batch, Q = narrow(batch, penalty)
     params = into(Q, params)
     n, dtype = batch.n_features, params.w.dtype
-    factors = jnp.ones(n, dtype) if penalty.factors is None else penalty.factors
-    ridge = jnp.asarray(penalty.l2, dtype) * jnp.append(jnp.asarray(factors, dtype), 0)
+    l2 = jnp.append(ridge(penalty, n, dtype), 0)
     unseen = jnp.zeros((n + 1, n + 1), dtype)
     if factor is None:
         curvature = make_curvature(params, sample(batch))
@@ -87,11 +99,11 @@ def make_inverse(
         todo, factor, _ = state
         place = jax.tree.map(lambda a: jnp.where(todo, a, 0), params)
         curvature = make_curvature(place, batch, factor.centre)
-        return ~todo, factorise(curvature, penalty), _unseen(curvature, ridge == 0)
+        return ~todo, factorise(curvature, penalty), _unseen(curvature, l2 == 0)
 
-    first = (ridge[:-1] == 0).any(), factor, unseen
+    first = (l2[:-1] == 0).any(), factor, unseen
     _, factor, unseen = lax.while_loop(lambda state: state[0], look, first)
-    return Inverse(factor, Q, unseen, ridge)
+    return Inverse(factor, Q, unseen, l2)
 
 
 def _unseen(curvature: Curvature, free: Array) -> Array:
@@ -201,6 +213,11 @@ def solve_hessian(
         params, batch, penalty: the optimum and its objective.
         r: of the shapes of params.
     """
+    return _solve_hessian(inverse, params, r, batch, penalty, float(jnp.finfo(r.w.dtype).eps))
+
+
+def _solve_hessian(inverse, params, r, batch, penalty, most: float) -> Params:
+    """Return `H⁺r`, NaN where the square of the residual, relative to that of r, is above most."""
     # As one vector, all of it linear in what moves: to transpose the solve JAX asks for that.
     r_flat, unravel = ravel_pytree(r)
 
@@ -213,7 +230,7 @@ def solve_hessian(
     def solve(_, r):
         x, squared = _conjugate_gradients(product, inverse, unravel(r))
         x = ravel_pytree(x)[0]
-        return x * jnp.where(squared <= jnp.finfo(x.dtype).eps, 1, jnp.nan).astype(x.dtype)
+        return x * jnp.where(squared <= most, 1, jnp.nan).astype(x.dtype)
 
     return unravel(lax.custom_linear_solve(product_flat, r_flat, solve, symmetric=True))
 
@@ -246,7 +263,7 @@ def inverse_hvp(
     Where H is singular, the x of least norm that solves it for the part of v that H sees.
 
     The derivatives of `fit` are NaN where the residual of their system stays above √eps; here
-    nothing is hidden.
+    nothing is hidden. The product has derivatives, by params, v and the objective.
 
     Args:
         params: the optimum: far from it H may be singular where this does not expect it.
@@ -270,17 +287,16 @@ def inverse_hvp(
     params, dtype = working(params, batch)
     v = Params(*(jnp.asarray(a, dtype) for a in v))
     v = v if batch.intercept else v._replace(b=jnp.zeros_like(v.b))
-    inverse = make_inverse(params, batch, penalty)
-
-    def product(x):
-        return hvp(params, x, batch, penalty)
+    inverse = make_inverse(*lax.stop_gradient((params, batch, penalty)))
+    x = _solve_hessian(inverse, params, v, batch, penalty, jnp.inf)
 
     def squared(r):
         return _inner(r, _approximate(inverse, r))
 
-    x, _ = _conjugate_gradients(product, inverse, v)
-    v = _seen(inverse, v)
-    left, whole = squared(_add(v, jnp.array(-1, dtype), product(x))), squared(v)
+    found, v = lax.stop_gradient((x, _seen(inverse, v)))
+    Hx = hvp(params, found, batch, penalty)
+    left, whole = squared(_add(v, jnp.array(-1, dtype), Hx)), squared(v)
+    left, whole = lax.stop_gradient((left, whole))
     residual = jnp.sqrt(jnp.maximum(left, 0) / jnp.where(whole == 0, 1, whole))
     unseen = jnp.maximum((inverse.unseen != 0).any(axis=0).sum(), int(not batch.intercept))
     nullity = unseen
@@ -368,5 +384,14 @@ def _watched_jvp(primals: tuple, tangents: tuple) -> tuple:
         try:
             solution.raise_if_failed()
         except FitError as failure:
-            warnings.warn(f"{failure} Its derivatives are NaN.", RuntimeWarning, stacklevel=2)
+            warn_user(f"{failure} Its derivatives are NaN.")
     return solution, *tangents
+
+
+def warn_user(message: str) -> None:
+    """Warn, and name the line of the caller's own that led here, not one of JAX or jaxlr."""
+    inner = tuple(os.path.dirname(str(file)) for file in (jax.__file__, __file__))
+    frame, level = sys._getframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith((*inner, contextlib.__file__)):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -18,18 +18,21 @@ To first order in cᵢ, the change of any function of the parameters is its infl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Factor, blocks, factorise, make_curvature, precondition
-from jaxlr.implicit import make_inverse, solve_hessian
+from jaxlr.implicit import make_inverse, solve_hessian, warn_user
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
-from jaxlr.objective import NO_PENALTY
+from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.tiles import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, check_shapes
+from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, ridge
 from jaxlr.wide import back, into, narrow
 
 
@@ -43,7 +46,8 @@ class LeaveOneOut(NamedTuple):
             the effective number of parameters.
         trusted: whether the example's own logits move by less than 1 when it is left out, `(m,)`:
             a curvature then changes by less than a factor e, and a Newton step is near. False in
-            nearly separable data.
+            nearly separable data; and where rounding decides: `(I − cBs)⁻¹` is above eps^(−1/3),
+            or a leverage is above the K − 1 that it cannot pass.
     """
 
     logits: Array
@@ -52,7 +56,6 @@ class LeaveOneOut(NamedTuple):
     trusted: Array
 
 
-@jax.jit
 def leave_one_out(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> LeaveOneOut:
     """Return the logits and the loss of each example under the fit to the others, approximately.
 
@@ -80,17 +83,26 @@ def leave_one_out(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -
     ... )
     (True, True)
     """
-    params, batch, _, root, q, total, dtype = _prepare(params, batch, penalty)
-
-    def each(tile):
-        Z, Y, dz, _, leverage = _left_out(root, q, total, params, cast(tile, dtype))
-        loss, _ = pointwise_loss(batch.n_classes).value_and_residual(Z + dz, Y)
-        return LeaveOneOut(Z + dz, loss, leverage, jnp.abs(dz.reshape(-1, Y.shape[-1])).max(0) < 1)
-
-    return map_tiles(each, batch, values=_values(batch))
+    return _warned(*_leave_one_out(params, batch, penalty))
 
 
 @jax.jit
+def _leave_one_out(params: Params, batch: Batch, penalty: Penalty) -> tuple[LeaveOneOut, Array]:
+    params, batch, _, root, q, total, excess = _prepare(params, batch, penalty)
+    dtype = params.w.dtype
+    eps = jnp.finfo(dtype).eps
+
+    def each(tile):
+        Z, Y, dz, _, leverage, amplified = _left_out(root, q, total, params, cast(tile, dtype))
+        loss, _ = pointwise_loss(batch.n_classes).value_and_residual(Z + dz, Y)
+        near = jnp.abs(dz.reshape(-1, Y.shape[-1])).max(axis=0) < 1
+        return LeaveOneOut(Z + dz, loss, leverage, near & (amplified < eps ** (-1 / 3)))
+
+    found = map_tiles(each, batch, values=_values(batch))
+    possible = found.leverage.max() <= batch.n_classes - 1 + jnp.sqrt(eps)
+    return found._replace(trusted=found.trusted & possible), excess
+
+
 def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the parameters of the fit without each example, approximately: m of them.
 
@@ -111,11 +123,17 @@ def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PEN
     >>> leave_one_out_params(solution.params, batch, jaxlr.Penalty(l2=0.1)).w.shape
     (30, 1)
     """
-    params, batch, Q, root, q, total, dtype = _prepare(params, batch, penalty)
+    return _warned(*_leave_one_out_params(params, batch, penalty))
+
+
+@jax.jit
+def _leave_one_out_params(params: Params, batch: Batch, penalty: Penalty) -> tuple[Params, Array]:
+    params, batch, Q, root, q, total, excess = _prepare(params, batch, penalty)
+    dtype = params.w.dtype
 
     def each(tile):
         tile = cast(tile, dtype)
-        Z, Y, dz, dual, _ = _left_out(root, q, total, params, tile)
+        Z, Y, dz, dual, *_ = _left_out(root, q, total, params, tile)
         shift = (dual + pointwise_loss(batch.n_classes).curvature_product(Z, dz)) / total
         c = jnp.ones(Y.shape[-1], dtype) if tile.weights is None else tile.weights
 
@@ -129,7 +147,7 @@ def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PEN
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), moved)
 
     moved = map_tiles(each, batch, values=_values(batch))
-    return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), moved)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), moved), excess
 
 
 def influence(
@@ -160,14 +178,17 @@ def influence(
     (30,)
     """
     check_shapes(params, batch, penalty)
-    return _influence(jax.grad(fun)(params), params, batch, penalty)
+    return _warned(*_influence(jax.grad(fun)(params), params, batch, penalty))
 
 
 @jax.jit
-def _influence(slope: Params, params: Params, batch: Batch, penalty: Penalty) -> Array:
+def _influence(
+    slope: Params, params: Params, batch: Batch, penalty: Penalty
+) -> tuple[Array, Array]:
     params, dtype = working(params, batch)
     slope = jax.tree.map(lambda a: jnp.asarray(a, dtype), slope)
-    v = solve_hessian(make_inverse(params, batch, penalty), params, slope, batch, penalty)
+    inverse = make_inverse(*lax.stop_gradient((params, batch, penalty)))
+    v = solve_hessian(inverse, params, slope, batch, penalty)
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
     common = (_ridge(params, penalty) * params.w * v.w).sum()
 
@@ -178,14 +199,41 @@ def _influence(slope: Params, params: Params, batch: Batch, penalty: Penalty) ->
         along = (dZ * logits(v, tile.X)).reshape(-1, tile.m_examples).sum(axis=0)
         return weighted(tile.weights, along + common) / total
 
-    return map_tiles(each, batch)
+    here, Q = narrow(batch, penalty)
+    excess = _excess(into(Q, params), here, penalty, inverse.factor)
+    return map_tiles(each, batch), excess
+
+
+# --- Whether it is an optimum at all -------------------------------------------------------------
+
+
+def _excess(params: Params, batch: Batch, penalty: Penalty, root: Factor) -> Array:
+    """Return how far the loss, summed over the examples, would fall by a Newton step, `()`."""
+    _, grad = value_and_grad(params, batch, penalty)
+    step = precondition(root, grad)
+    decrement = ravel_pytree(grad)[0] @ ravel_pytree(step)[0] / 2
+    return lax.stop_gradient(batch.m_examples * decrement)
+
+
+def _warned(found: Any, excess: Array) -> Any:
+    """Return what was found; warn where it is not of an optimum, outside jit and vmap."""
+    if not isinstance(excess, Tracer) and not excess <= 1:
+        warn_user(
+            "The parameters are no optimum of this objective: a Newton step would lower the loss, "
+            f"summed over the examples, by {float(excess):.2g}. Is it the batch and the penalty "
+            "that they were fitted with?"
+        )
+    return found
 
 
 # --- The Newton step without an example ---------------------------------------------------------
 
 
 def _prepare(params: Params, batch: Batch, penalty: Penalty):
-    """Return what all examples share: a narrow problem, the factor of H⁻¹, `H⁻¹p/C`, and C."""
+    """Return what all examples share.
+
+    A narrow problem, the factor of H⁻¹, `H⁻¹p/C`, C, and the excess.
+    """
     check_shapes(params, batch, penalty)
     batch, Q = narrow(batch, penalty)
     if blocks(batch.n_features, batch.n_classes)[0] > 1:
@@ -198,11 +246,11 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
     slope = Params(_ridge(params, penalty) * params.w, jnp.zeros_like(params.b))
     q = jax.tree.map(lambda a: a / total, precondition(root, slope))
-    return params, batch, Q, root, q, total, dtype
+    return params, batch, Q, root, q, total, _excess(params, batch, penalty, root)
 
 
 def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch):
-    """Return the logits, the labels, how the logits move, the residual, and the leverage."""
+    """Return the logits, labels, how the logits move, residual, leverage, and `(I − cBs)⁻¹`."""
     pointwise, K, t = pointwise_loss(tile.n_classes), _columns(params), tile.m_examples
     Z, Y = logits(params, tile.X, tile.offset), tile.y
     _, dZ = pointwise.value_and_residual(Z, Y)
@@ -217,9 +265,10 @@ def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch
     force = c[None] * ((B * dZ.reshape(1, K, t)).sum(axis=1) + logits(q, tile.X).reshape(K, t))
     A, leverage = jnp.eye(K, dtype=X.dtype)[..., None] - hat, jnp.trace(hat)
     if K == 1:
-        return Z, Y, (force / A[0]).reshape(Z.shape), dZ, leverage
-    dz = jnp.linalg.solve(jnp.moveaxis(A, -1, 0), force.T[..., None])[..., 0].T
-    return Z, Y, dz, dZ, leverage
+        return Z, Y, (force / A[0]).reshape(Z.shape), dZ, leverage, jnp.abs(1 / A[0, 0])
+    inverse = jnp.moveaxis(jnp.linalg.inv(jnp.moveaxis(A, -1, 0)), 0, -1)
+    dz = (inverse * force[None]).sum(axis=1)
+    return Z, Y, dz, dZ, leverage, jnp.abs(inverse).max(axis=(0, 1))
 
 
 def _within(L: Array, X: Array, K: int) -> Array:
@@ -238,9 +287,7 @@ def _values(batch: Batch) -> int:
 
 def _ridge(params: Params, penalty: Penalty) -> Array:
     """Return the penalty of each weight, in a shape that multiplies w."""
-    factors = 1 if penalty.factors is None else penalty.factors
-    ridge = jnp.asarray(penalty.l2 * factors, params.w.dtype)
-    return ridge.reshape(-1, *[1] * (params.w.ndim - 1)) if ridge.ndim else ridge
+    return ridge(penalty, len(params.w), params.w.dtype).reshape(-1, *[1] * (params.w.ndim - 1))
 
 
 def _columns(params: Params) -> int:

@@ -15,7 +15,7 @@ from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.pilot import Pilot, make_pilot, null_model, sample
 from jaxlr.problem import Problem, Shared, lifted, narrowed, with_weights
 from jaxlr.resampling import Resampled, multinomial_counts
-from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes, init_params
+from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
 
 _DRAWN = 16  # bytes an example that a lane needs while it draws
 
@@ -60,7 +60,7 @@ def bootstrap(
     (10, 1)
     """
     num_resamples = _at_least_one("num_resamples", num_resamples)
-    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    check_shapes(None, batch, penalty)
     problem = Problem(batch, penalty, None, None, tol, max_passes)
     work = Work(_share_bootstrap, _lane_of_bootstrap, counts)
     keys = jax.random.split(key, num_resamples)
@@ -106,7 +106,7 @@ def permute(
     (99,)
     """
     num_permutations = _at_least_one("num_permutations", num_permutations)
-    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    check_shapes(None, batch, penalty)
     if jnp.issubdtype(jnp.asarray(batch.y).dtype, jnp.integer) and batch.n_classes <= 256:
         # Each lane has labels of its own.
         batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))

@@ -18,7 +18,7 @@ from jaxlr.pilot import Pilot, null_model, sample_size
 from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of
 from jaxlr.resampling import as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, Solution
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
 
 
 class Scores(NamedTuple):
@@ -47,7 +47,8 @@ class CrossValidation(NamedTuple):
             the best one's, `()` integer (Breiman et al., Classification and Regression Trees,
             1984, section 3.4.3).
         untrusted: of how many examples the score is not to be trusted, `(P,)` integers: see
-            `LeaveOneOut`. None but with `folds="loo"`.
+            `LeaveOneOut`. None but with `folds="loo"`. A penalty with more than half of them is
+            not chosen: best is −1 where all are such.
     """
 
     penalties: Penalty
@@ -152,7 +153,10 @@ def cross_validate(
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
         size = chunk_size(batch, len(lanes), memory, own)
         solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
-        best, best_one_se = select(penalties.l2, scores.log_loss, batch.select(lambda a: a).weights)
+        # Where most scores are not to be trusted there is nothing to choose by.
+        trusted = 2 * untrusted[:, None] <= batch.m_examples
+        log_loss = jnp.where(trusted, scores.log_loss, jnp.nan)
+        best, best_one_se = select(penalties.l2, log_loss, batch.select(lambda a: a).weights)
         return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
     num_folds, folds = as_folds(batch, folds, key)
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
@@ -226,6 +230,7 @@ def _credit(Z: Array, Y: Array, value: Array) -> Array:
 
 def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
     """Return the penalties as arrays, and the axes of l2 and factors that are lanes."""
+    check_type("penalties", penalties, Penalty)
     penalties = Penalty(*(None if a is None else jnp.asarray(a) for a in penalties))
     if jnp.ndim(penalties.l2) != 1 or not len(penalties.l2):
         raise ValueError(

@@ -43,7 +43,7 @@ from jaxlr.types import (
     Solution,
     Status,
     check_shapes,
-    init_params,
+    check_type,
 )
 from jaxlr.wide import into, narrow
 
@@ -165,9 +165,9 @@ def tune(
         `Tuned`.
 
     Raises:
-        ValueError: neither or both of validation and folds are given, or what is given does not
-            fit together.
-        TypeError: num_steps is not a Python integer.
+        ValueError: neither or both of validation and folds are given, l2 is negative, or what is
+            given does not fit together.
+        TypeError: num_steps is not a Python integer, or an argument is of another type.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> batch = Batch(X, (X[0] + jnp.sin(30 * X[0]) > 0).astype(int))
@@ -175,7 +175,14 @@ def tune(
     >>> f"{tuned.penalty.l2:.3f}"
     '0.017'
     """
-    check_shapes(init_params(batch.n_features, batch.n_classes), batch, penalty)
+    check_shapes(None, batch, penalty)
+    _check_start(penalty.l2)
+    check_type("optimizer", optimizer, optax.GradientTransformation)
+    if isinstance(folds, str):
+        raise ValueError(
+            f"folds is {folds!r}: tune scores fits to all examples but a fold's. Give how many "
+            "folds, or fold numbers; folds='loo' is for cross_validate."
+        )
     if (validation is None) == (folds is None):
         raise ValueError("Give either validation=, a batch to score on, or folds=.")
     if validation is not None:
@@ -201,6 +208,13 @@ def tune(
     return Tuned(penalty, value, gradient, solution, history, steps, status)
 
 
+def _check_start(l2: Array) -> None:
+    if not isinstance(l2, Tracer) and not np.all(np.asarray(l2) >= 0):
+        raise ValueError(
+            f"penalty.l2 is {l2}: a search for l2 starts from a number that is not negative."
+        )
+
+
 def _check_bounds(bounds: Any) -> None:
     pair = isinstance(bounds, tuple | list) and [jnp.shape(end) for end in bounds] == [(), ()]
     traced = pair and any(isinstance(end, Tracer) for end in bounds)
@@ -209,13 +223,14 @@ def _check_bounds(bounds: Any) -> None:
 
 
 def _check_validation(batch: Batch, validation: Batch) -> None:
+    check_type("validation", validation, Batch)
     ours, theirs = ((b.n_features, b.n_classes, b.intercept) for b in (batch, validation))
     if ours != theirs:
         raise ValueError(
             "validation and the batch differ in (n_features, n_classes, intercept): "
             f"{theirs} and {ours}."
         )
-    check_shapes(init_params(batch.n_features, batch.n_classes), validation)
+    check_shapes(None, validation)
 
 
 def _count(groups: Array, n: int) -> int:

@@ -65,6 +65,18 @@ class Penalty(NamedTuple):
     factors: Array | None = None
 
 
+def ridge(penalty: Penalty, n_features: int, dtype: Any) -> Array:
+    """Return the penalty of each feature, `l2·f`, `(n,)`, in a dtype.
+
+    >>> ridge(Penalty(0.5, jnp.array([1, 0])), 2, jnp.float32).tolist()
+    [0.5, 0.0]
+    """
+    l2 = jnp.asarray(penalty.l2, dtype)
+    if penalty.factors is None:
+        return jnp.broadcast_to(l2, n_features)
+    return l2 * jnp.asarray(penalty.factors, dtype)
+
+
 @runtime_checkable
 class LazyWeights(Protocol):
     """Example weights that are computed a tile at a time, from something smaller than floats.
@@ -142,10 +154,31 @@ class Batch:
         return data.from_columns(X, y, **options)
 
 
-def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -> None:
-    """Raise ValueError when the shapes of one lane do not fit each other.
+def check_type(name: str, value: Any, due: type) -> None:
+    """Raise TypeError when a value is not of the type that is due.
+
+    >>> check_type("penalty", 0.1, Penalty)
+    Traceback (most recent call last):
+    ...
+    TypeError: penalty is a float where a Penalty is due.
+    """
+    if not isinstance(value, due):
+        given = type(value).__name__
+        hint = " Give its `params`." if due is Params and hasattr(value, "params") else ""
+        raise TypeError(f"{name} is a {given} where a {due.__name__} is due.{hint}")
+
+
+def check_shapes(params: Params | None, batch: Batch, penalty: Penalty | None = None) -> None:
+    """Raise when the shapes of one lane do not fit each other, or a type is not the one due.
 
     Shapes are known while a function is traced, so this works inside jit and vmap.
+
+    Args:
+        params, batch, penalty: what there is of them.
+
+    Raises:
+        ValueError: a shape.
+        TypeError: a type.
 
     >>> batch = Batch(jnp.ones((5, 3)), jnp.zeros(5))
     >>> check_shapes(init_params(3), batch)
@@ -154,6 +187,11 @@ def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -
     ValueError: y has shape (5,) where (3,) is due: X of shape (5, 3) has 3 examples, its columns.
     For X with examples as rows use Batch.from_rows.
     """
+    check_type("batch", batch, Batch)
+    if params is not None:
+        check_type("params", params, Params)
+    if penalty is not None:
+        check_type("penalty", penalty, Penalty)
     if jnp.ndim(batch.X) != 2:
         raise ValueError(f"X has shape {jnp.shape(batch.X)} where (n_features, m_examples) is due.")
     n, m = batch.X.shape
@@ -167,7 +205,10 @@ def check_shapes(params: Params, batch: Batch, penalty: Penalty | None = None) -
             + " For X with examples as rows use Batch.from_rows."
             * rows
         )
-    due = {"w": (jnp.shape(params.w), (n, *classes)), "b": (jnp.shape(params.b), classes)}
+    due = {}
+    if params is not None:
+        due["w"] = jnp.shape(params.w), (n, *classes)
+        due["b"] = jnp.shape(params.b), classes
     if batch.weights is not None:
         due["weights"] = (_shape_of_weights(batch), (m,))
     if batch.offset is not None:

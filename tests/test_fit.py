@@ -255,5 +255,11 @@ def test_shapes_are_checked_before_the_work():
     _, batch = problem(3, 20)
     with pytest.raises(ValueError, match=r"penalty\.l2 has shape \(2,\)"):
         jaxlr.fit(batch, jaxlr.Penalty(jnp.ones(2)))
+    with pytest.raises(TypeError, match="params is a Solution where a Params is due"):
+        jaxlr.fit(batch, init=jaxlr.fit(batch))  # pyright: ignore
+    with pytest.raises(TypeError, match="penalty is a float where a Penalty is due"):
+        jaxlr.fit(batch, 0.1)  # pyright: ignore
+    with pytest.raises(TypeError, match="batch is a tuple where a Batch is due"):
+        jaxlr.fit((batch.X, batch.y))  # pyright: ignore
     with pytest.raises(ValueError, match=r"w has shape \(4,\) where \(3,\) is due"):
         jaxlr.fit(batch, init=jaxlr.init_params(4))

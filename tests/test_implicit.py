@@ -165,6 +165,25 @@ def test_the_residual_of_a_system_that_is_not_solved(monkeypatch):
     assert jnp.linalg.norm(left.w) > 0.05 * jnp.linalg.norm(v.w)
 
 
+def test_an_inverse_hvp_has_derivatives():
+    params, batch = problem(3, 40, weights=True)
+    jaxlr.inverse_hvp(params, params, batch, jaxlr.Penalty(0.1))
+
+    def entry(params, l2):
+        return jaxlr.inverse_hvp(params, params, batch, jaxlr.Penalty(l2)).product.w[0]
+
+    def plain(params, l2):
+        H = jaxlr.hessian(params, batch, jaxlr.Penalty(l2))
+        rows = jnp.concatenate([H.w.w, H.w.b[:, None]], axis=1)
+        H = jnp.concatenate([rows, jnp.append(H.b.w, H.b.b)[None]])
+        return jnp.linalg.solve(H, jnp.append(params.w, params.b))[0]
+
+    l2 = jnp.array(0.1)
+    for mode in (jax.grad, jax.jacfwd):
+        actual, expected = (mode(f, argnums=(0, 1))(params, l2) for f in (entry, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), actual, expected)
+
+
 @pytest.mark.slow
 def test_the_intercept_alone_in_closed_form(x64):
     # With w held at 0 by its penalty the fit is b = log ȳ/(1−ȳ).
@@ -275,8 +294,9 @@ def test_a_warning_where_a_failed_fit_is_differentiated(quick_programs):
         return jaxlr.sweep(batch, jaxlr.Penalty(l2)).params.w.sum()
 
     words = r"The fit failed: there is no finite optimum.*\(status 3\)\. Its derivatives are NaN\."
-    with pytest.warns(RuntimeWarning, match=words):
+    with pytest.warns(RuntimeWarning, match=words) as seen:
         assert jnp.isnan(jax.grad(w)(jnp.array(0.0)))
+    assert seen[0].filename == __file__
     with pytest.warns(RuntimeWarning, match="1 of 2 lanes failed; the first is lane 1"):
         slopes = jax.grad(of_lanes)(jnp.array([0.1, 0.0]))
     assert jnp.isfinite(slopes).tolist() == [True, False]

@@ -131,3 +131,55 @@ def test_a_large_softmax_is_refused():
     params, batch = problem(300, 400, 5)
     with pytest.raises(ValueError, match="300 features × 5 classes are too many"):
         jaxlr.leave_one_out(params, batch)
+
+
+def test_what_is_rounding_is_not_trusted():
+    # Wide, weak penalties, float32: 1 − leverage is rounding, whatever the logits say.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 12)), rng.dirichlet(np.ones(3), 12).T
+    penalties = jaxlr.Penalty(jnp.logspace(-6, 1, 8, dtype="float32"))
+    rough, fine = (
+        jaxlr.cross_validate(
+            jaxlr.Batch(jnp.asarray(X, dtype), jnp.asarray(y, dtype), n_classes=3),
+            jaxlr.Penalty(penalties.l2.astype(dtype)),
+            folds="loo",
+        )
+        for dtype in ("float32", "float64")
+    )
+    off = abs(rough.scores.log_loss - fine.scores.log_loss).max(axis=1) > 0.05
+    untrusted = jnp.asarray(rough.untrusted)
+    assert off.any()
+    assert (untrusted[off] == 12).all()
+    assert untrusted[-1] == 0
+    assert rough.best == fine.best
+
+
+def test_a_leave_one_out_loss_is_differentiable_both_ways():
+    _, batch = problem(3, 40, 3, weights=True)
+
+    def total(t):
+        penalty = jaxlr.Penalty(jnp.exp(t), FACTORS)
+        params = jaxlr.fit(batch, penalty).params
+        return jaxlr.leave_one_out(params, batch, penalty).loss.sum()
+
+    t, h = jnp.array(-1.0), 1e-4
+    slope = (total(t + h) - total(t - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(total)(t), slope, rtol=1e-6)
+    np.testing.assert_allclose(jax.jacfwd(total)(t), slope, rtol=1e-6)
+
+
+def test_parameters_of_another_objective_are_noticed():
+    X, y = map(np.asarray, load_breast_cancer(return_X_y=True))
+    batch, penalty = jaxlr.Batch.from_rows((X - X.mean(0)) / X.std(0), y), jaxlr.Penalty(1e-2)
+    params = jaxlr.fit(batch, penalty).params
+    jaxlr.leave_one_out(params, batch, penalty)
+    words = "no optimum of this objective: a Newton step would lower the loss, summed"
+    for function in (
+        lambda *args: jaxlr.leave_one_out(*args),
+        lambda *args: jaxlr.leave_one_out_params(*args),
+        lambda *args: jaxlr.influence(lambda p: p.w[0], *args),
+    ):
+        function(params, batch, penalty)
+        with pytest.warns(RuntimeWarning, match=words) as seen:
+            function(params, batch)
+        assert seen[0].filename == __file__

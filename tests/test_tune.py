@@ -166,6 +166,7 @@ def test_complaints():
         (both, "Give either validation="),
         ({"folds": 5}, "Folds are drawn at random: give key="),
         ({"validation": drawn(4)}, r"differ in .*: \(4, 2, True\) and \(3, 2, True\)"),
+        ({"folds": "loo"}, "folds is 'loo': tune scores fits to all examples but a fold's"),
         ({"folds": FOLDS, "groups": np.zeros(4, int)}, r"groups has shape \(4,\) and dtype int64"),
         ({"folds": FOLDS, "groups": np.ones(3)}, r"dtype float64 where \(3,\) integers are due"),
         ({"folds": FOLDS, "groups": [0, 2, 2]}, "groups are numbered 0 to 2 and 2 of them"),
@@ -176,6 +177,12 @@ def test_complaints():
     for options, words in refused:
         with pytest.raises(ValueError, match=words):
             jaxlr.tune(batch, penalty, **options)
+    with pytest.raises(ValueError, match=r"penalty\.l2 is -1\.0: a search for l2 starts from"):
+        jaxlr.tune(batch, jaxlr.Penalty(-1.0), folds=FOLDS)
+    with pytest.raises(TypeError, match="optimizer is a str where a GradientTransformation is"):
+        jaxlr.tune(batch, penalty, folds=FOLDS, optimizer="adam")  # pyright: ignore
+    with pytest.raises(TypeError, match="validation is a tuple where a Batch is due"):
+        jaxlr.tune(batch, penalty, validation=(1, 2))  # pyright: ignore
     with pytest.raises(TypeError, match=r"num_steps must be a Python integer, not 2\.5"):
         jaxlr.tune(batch, penalty, folds=FOLDS, num_steps=2.5)  # pyright: ignore
     with pytest.raises(ValueError, match=r"penalty\.l2 has shape \(2,\) where \(\) is due"):
