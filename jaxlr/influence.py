@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
@@ -250,33 +251,70 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
 
 
 def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch):
-    """Return the logits, labels, how the logits move, residual, leverage, and `(I − cBs)⁻¹`."""
+    """Return the logits, labels, how the logits move, residual, leverage, and `‖(I − cBs)⁻¹‖`."""
     pointwise, K, t = pointwise_loss(tile.n_classes), _columns(params), tile.m_examples
     Z, Y = logits(params, tile.X, tile.offset), tile.y
     _, dZ = pointwise.value_and_residual(Z, Y)
-    S = pointwise.curvature(Z).reshape(K, K, t)
     L, centre = root
     last = jnp.full((1, t), tile.intercept, tile.X.dtype)
     X = jnp.concatenate([tile.X - centre[:, None], last])
     B = _within(L[0], X, K) / total
     c = jnp.ones(t, X.dtype) if tile.weights is None else tile.weights
-    # Sums of products, with the examples on the last axis: many small matrix products are slow.
-    hat = c[None, None] * (B[:, :, None] * S[None]).sum(axis=1)
-    force = c[None] * ((B * dZ.reshape(1, K, t)).sum(axis=1) + logits(q, tile.X).reshape(K, t))
-    A, leverage = jnp.eye(K, dtype=X.dtype)[..., None] - hat, jnp.trace(hat)
+    force = c[None] * (_apply(B, dZ.reshape(K, t)) + logits(q, tile.X).reshape(K, t))
     if K == 1:
-        return Z, Y, (force / A[0]).reshape(Z.shape), dZ, leverage, jnp.abs(1 / A[0, 0])
-    inverse = jnp.moveaxis(jnp.linalg.inv(jnp.moveaxis(A, -1, 0)), 0, -1)
-    dz = (inverse * force[None]).sum(axis=1)
-    return Z, Y, dz, dZ, leverage, jnp.abs(inverse).max(axis=(0, 1))
+        leverage = c * B[0, 0] * pointwise.curvature(Z)[0, 0]
+        return Z, Y, force[0] / (1 - leverage), dZ, leverage, jnp.abs(1 / (1 - leverage))
+    # S = TTᵀ with T = diag(u)(I − uuᵀ), u = √a, as Σ a = 1. Then (I − BS)⁻¹ = I + BT N⁻¹ Tᵀ, and
+    # N = I − TᵀBT is symmetric, of eigenvalues in (0, 1].
+    u = jnp.exp(jax.nn.log_softmax(Z, axis=0) / 2)  # has derivatives where a is 0 as well
+
+    def project(v):
+        return v - u * (u * v).sum(axis=0)[None]
+
+    W = u[:, None] * B * u[None]
+    Wu = _apply(W, u)
+    W = c[None, None] * (W - u[:, None] * Wu[None] - project(Wu)[:, None] * u[None])  # TᵀBT
+    inverse = _inverse(jnp.eye(K, dtype=X.dtype)[..., None] - W)
+    y = _apply(inverse, project(u * force))
+    dz = force + c[None] * _apply(B, u * project(y))
+    return Z, Y, dz, dZ, jnp.trace(W), jnp.abs(inverse).max(axis=(0, 1))
 
 
 def _within(L: Array, X: Array, K: int) -> Array:
     """Return `x̃ᵢᵀ(LᵀL)x̃ᵢ` of each example, `(K, K, t)`."""
+    # One matrix product, whose rows are those of a class after those of another.
+    of_class = jnp.moveaxis(L.reshape(len(L), -1, K), -1, 0)
+    rows = jnp.matmul(of_class.reshape(-1, len(X)), X, precision=lax.Precision.HIGHEST)
+    rows = rows.reshape(K, len(L), -1)
     if K == 1:
-        return ((L @ X) ** 2).sum(axis=0)[None, None]
-    rows = jnp.einsum("rfk,ft->trk", L.reshape(len(L), -1, K), X)
-    return jnp.einsum("trk,trl->klt", rows, rows)
+        return (rows**2).sum(axis=1)[None]
+    first, second = np.triu_indices(K)
+    pairs = lax.map(lambda pair: (rows[pair[0]] * rows[pair[1]]).sum(axis=0), (first, second))
+    place = np.zeros((K, K), int)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    return pairs[place]
+
+
+# Examples are on the last axis, and small matrices are worked through in loops: compilers are slow
+# at many small products, and at sums over an axis that is not the last.
+
+
+def _apply(A: Array, x: Array) -> Array:
+    """Return `A·x` for each example, of `(K, K, t)` and `(K, t)`."""
+    zero = jnp.zeros_like(x)
+    return lax.fori_loop(0, len(x), lambda k, total: total + A[:, k] * x[k][None], zero)
+
+
+def _inverse(A: Array) -> Array:
+    """Return the inverse of each positive definite matrix, `(K, K, t)`, by Gauss and Jordan."""
+
+    def step(k, M):
+        pivot = 1 / M[k, k]
+        row = (M[k] * pivot[None]).at[k].set(pivot)
+        column = M[:, k].at[k].set(0)
+        return (M.at[:, k].set(0) - column[:, None] * row[None]).at[k].set(row)
+
+    return lax.fori_loop(0, len(A), step, A)
 
 
 def _values(batch: Batch) -> int:
