@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -333,6 +334,34 @@ cli.main()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGINT
     assert (done.stdout, done.stderr, os.listdir(tmp_path)) == (b"", b"", [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_while_importing_is_no_traceback(tmp_path):
+    (tmp_path / "jax.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
+    )
+    command = [sys.executable, "-c", "import jaxlr_command; jaxlr_command.main()"]
+    paths = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+def test_a_full_standard_output_is_said_in_a_sentence(monkeypatch, capsys):
+    for args in (["--version"], ["sweep", "--help"]):
+        with open("/dev/full", "w") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            monkeypatch.setattr(sys, "argv", ["jaxlr", *args])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+            assert end.value.code == 2
+            message = "jaxlr: standard output cannot be written: No space left on device.\n"
+            assert capsys.readouterr().err == message
+            assert stream.closed  # or Python tries again at its exit
 
 
 def test_what_was_found_is_told_although_the_disk_is_full(found, tmp_path, monkeypatch):

@@ -267,7 +267,8 @@ def test_help_has_examples_and_exit_codes():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_ctrl_c_while_predicting_leaves_no_file(fitted, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_predicting_leaves_no_file(fitted, tmp_path, number, code):
     folder, _, _ = fitted
     lines = (folder / "people.csv").read_text().splitlines(keepends=True)
     path = tmp_path / "many.csv"
@@ -277,9 +278,9 @@ def test_ctrl_c_while_predicting_leaves_no_file(fitted, tmp_path):
     while process.poll() is None and len(os.listdir(tmp_path)) < 2:
         time.sleep(0.01)
     assert len(os.listdir(tmp_path)) == 2  # the temporary file
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert error.decode().strip() in ("", "Aborted!")
     assert os.listdir(tmp_path) == ["many.csv"]
 

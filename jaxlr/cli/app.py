@@ -15,6 +15,7 @@ from jaxlr.cli import fit as fitting
 from jaxlr.cli import inspection, predicting
 from jaxlr.cli import sweep as sweeping
 from jaxlr.cli.data import read
+from jaxlr.cli.interrupt import tidied_after_sigterm
 from jaxlr.cli.reading import Reading, reads_a_file
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import MissingExtra, require
@@ -61,9 +62,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # Where the encoding has no ±, a question mark is better than a traceback.
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    with _in_a_sentence():
-        app = make_app()
-    app()
+    with tidied_after_sigterm(), _in_a_sentence():
+        make_app()()
 
 
 def make_app() -> "typer.Typer":
@@ -344,4 +344,14 @@ def _in_a_sentence(code: int = 2) -> Iterator[None]:
         yield
     except (Refusal, MissingExtra, TableError, WriteError) as error:
         print(f"jaxlr: {error}", file=sys.stderr)
+        sys.exit(code)
+    except BrokenPipeError:  # nobody reads on, as after `| head`
+        raise
+    except OSError as error:  # files that are written raise WriteError
+        what = f"{error.filename} cannot be read"
+        if error.filename is None:
+            what = "standard output cannot be written"
+            with contextlib.suppress(OSError):
+                sys.stdout.close()  # else Python tries again at its exit
+        print(f"jaxlr: {what}: {error.strerror or error}.", file=sys.stderr)
         sys.exit(code)

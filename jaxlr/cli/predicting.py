@@ -59,6 +59,8 @@ def check_files(data: Path, output: Path | None, as_json: bool) -> None:
     if output is None:
         if as_json:
             raise Refusal("--json: say with --output where the predictions go.")
+        if sys.stdout is None:
+            raise Refusal("standard output is closed: say with --output where to write.")
         return
     if output.suffix.lower() not in ENDINGS:
         raise Refusal(f"{output} is a name that does not end in {' or '.join(ENDINGS)}.")
