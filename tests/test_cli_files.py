@@ -251,6 +251,23 @@ def test_gaps_are_counted_where_the_model_was_fitted_without(people, tmp_path):
     assert not out.exists()
 
 
+def test_what_is_filled_in_is_counted_by_column(fitted, people, tmp_path):
+    folder, _, _ = fitted
+    new = people.drop(columns="id")
+    new.loc[[0, 3], "sex"], new.loc[[1, 2, 7], "sex"] = None, ["other", "none said", "other"]
+    new["sick"] = "unknown"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    args = ("predict", folder / "model.npz", tmp_path / "new.csv", "--unseen", "base", "-o")
+    content = json.loads(run(*args, tmp_path / "a.csv", "--json").stdout)
+    assert content["imputed"] == {"age": int(new["age"].isna().sum()), "sex": 2}
+    assert content["unseen"] == {"sex": 3}
+    assert (content["labelled"], content["log_loss"]) == (0, None)
+    text = run(*args, tmp_path / "a.csv").stdout
+    assert f"Missing values imputed: age {new['age'].isna().sum()}, sex 2.\n" in text
+    assert "Levels not seen, counted as the base: sex 3.\n" in text
+    assert "Column sick holds none of the model's classes (no, yes)" in text
+
+
 def test_separated_classes_without_a_penalty_fail_with_exit_code_1(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{int(i > 3)}\n" for i in range(8)))
     result = run("fit", tmp_path / "a.csv", "--target", "y", "--l2", "0")

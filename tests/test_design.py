@@ -8,7 +8,7 @@ import pytest
 from sklearn.impute import SimpleImputer
 
 from jaxlr.cli.data import Reading, read
-from jaxlr.design import as_json, encode, from_json
+from jaxlr.design import as_json, encode, from_json, labels
 from jaxlr.tables import TableError, open_table
 
 
@@ -108,10 +108,13 @@ def test_numbers_as_they_are(tmp_path, frame):
         (["b", "a", "c"], ["a", "b", "c"]),
         (["1", "a", "1"], ["1", "a"]),
         (["true", "false", "true"], ["false", "true"]),
+        (["9007199254740993", "9007199254740992"] * 2, ["9007199254740992", "9007199254740993"]),
     ],
 )
 def test_classes_are_in_order(tmp_path, labels, classes):
-    data = read(written(tmp_path, pd.DataFrame({"x": [1, 2, 4], "y": labels})), Reading("y"))
+    data = read(
+        written(tmp_path, pd.DataFrame({"x": range(len(labels)), "y": labels})), Reading("y")
+    )
     assert data.class_names == classes
     assert data.batch.n_classes == len(classes)
     names = [f"{float(s):g}" if s not in classes else s for s in labels]
@@ -175,6 +178,27 @@ def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
     )
 
 
+def test_levels_are_matched_by_value(tmp_path):
+    """What pandas writes as 1.0 and True where a value is missing, others write as 1 and TRUE."""
+    frame = pd.DataFrame({"g": [1.0, 2.0, 1.0], "on": [True, False, True], "y": [1.0, 0.0, 0.0]})
+    data = read(written(tmp_path, frame), Reading("y", categorical=("g",)))
+    assert data.design is not None
+    others = pd.DataFrame(
+        {"g": ["1", "02", "2.00"], "on": ["TRUE", "true", "false"], "y": ["1e0", "-0", "2"]}
+    )
+    others.to_csv(tmp_path / "b.csv", index=False)
+    pd.DataFrame({"g": [1, 2, 2], "on": [True, True, False], "y": [1, 0, 2]}).to_parquet(
+        tmp_path / "b.parquet"
+    )
+    for name in ("b.csv", "b.parquet"):
+        table = open_table(tmp_path / name)
+        (chunk,) = table.chunks(["g", "on", "y"], 10)
+        found = encode(data.design, chunk, table)
+        np.testing.assert_array_equal(found.X, [[0, 1, 1], [0, 0, 1]])
+        assert (found.imputed, found.unseen) == ({}, {})
+        assert labels(data.design, chunk, table).tolist() == [1, 0, -1]
+
+
 def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path, frame):
     frame = frame.dropna()
     data = read(written(tmp_path, frame), Reading("sick", ("age", "city")))
@@ -186,7 +210,7 @@ def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path,
         path.write_text(f"city,age\n{text}\n")
         table = open_table(path)
         (chunk,) = table.chunks(["age", "city"], 10)
-        return encode(design, chunk, table, unseen)
+        return encode(design, chunk, table, unseen).X
 
     base = frame["city"].mode()[0]
     np.testing.assert_array_equal(features(f"{base},30"), [[30], [0], [0]])

@@ -241,8 +241,8 @@ def make_app() -> "typer.Typer":
         """Predict the rows of a file: the class, and the probability of each.
 
         Of two classes the probability is that of the second. The rows are read and written a
-        chunk at a time, in their order. If the file has the target, the log loss and the
-        accuracy are told.
+        chunk at a time, in their order. Missing values are filled in as they were in the fit, and
+        counted. If the file has the target, the log loss and the accuracy are told.
 
         Exit code: 0; 2 if a file or a row cannot be used, and then nothing is written; 130 if
         interrupted, likewise.
@@ -252,7 +252,7 @@ def make_app() -> "typer.Typer":
             predicting.check_files(data, output, as_json)
             found = predicting.run(inspection.read(model), data, output, options)
             if as_json:
-                typer.echo(json.dumps(predicting.content(found)))
+                typer.echo(json.dumps(predicting.content(found), allow_nan=False))
             else:
                 typer.echo(predicting.told(found, output), err=output is None)
 

@@ -213,7 +213,7 @@ def _fill(
         part, end = slice(chunk.start, chunk.start + chunk.rows), chunk.start + chunk.rows
         if end > batch.m_examples:
             raise changed
-        features = encode(design, chunk, table)
+        features = encode(design, chunk, table).X
         features -= mean[:, None]
         features /= scale[:, None]
         batch.X[:, part] = features

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxlr.tables import columnar, delimited, libsvm
-from jaxlr.tables.table import Chunk, Table, TableError, check_names, is_number, listed
+from jaxlr.tables.table import Chunk, Table, TableError, check_names, counted, is_number, listed
 
 __all__ = [
     "Chunk",
     "Table",
     "TableError",
     "check_names",
+    "counted",
     "is_number",
     "listed",
     "open_table",
