@@ -136,6 +136,20 @@ IDS = "id,x,y\n" + "".join(f"p{i},{i % 7},{i % 2}\n" for i in range(200))
         ("x,z,y\n1,,a\n,2,b\n,3,b\n", {}, "missing values, of 3 rows: x 2, z 1. .*--impute mean"),
         (IDS, {}, "id has more than 100 different values, such as 'p0'.*--exclude id"),
         ("x,y\n1,a\n2,b\noops,a\n", {}, "x holds numbers and, as 'oops' in line 4"),
+        (
+            'x,y\n"51,5",a\n"3,0",b\n',
+            {},
+            "x holds numbers with a comma, as '51,5' in line 2",
+        ),
+        (
+            'x,y\n7,a\n"-,5",b\n',
+            {},
+            "holds numbers with a comma, as '-,5' in line 3, where",
+        ),
+        ('x,y\n1,"0,5"\n2,"1,5"\n', {}, "--target y: it holds numbers with a comma, as '0,5' in"),
+        ("x,y\n1,a\n2,b\n", {"features": ("x,y",)}, "--features y: that is the target"),
+        ("x,w,y\n1,1,a\n", {"features": ("w",), "weights": "w"}, "--features w: .* of weights"),
+        ("x,z,w,y\n1,,,a\n2,,,b\n", {}, "no values; w has no values. .*--exclude z,w;"),
         ("x,y\n1,a\ninf,b\n", {}, "x is infinite in line 3"),
         ("x,z,y\n1,,a\n2,,b\n", {}, "z has no values"),
         ("x,w,y\n1,1,a\n2,-1,b\n", {"weights": "w"}, "--weights w: in line 3 of .* it is -1"),
@@ -152,6 +166,15 @@ def test_refused_in_a_sentence(tmp_path, text, options, message):
         read(path, Reading(**(target | options)))
     assert "\n" not in str(error.value)
     assert type(error.value).__name__ in ("TableError", "Refusal")
+
+
+@pytest.mark.parametrize(
+    ("texts", "categorical"), [(["1,5", "a", "b"], ()), (["1,5", "2,5", "3"], ("x",))]
+)
+def test_commas_among_words_or_where_levels_are_asked_for(tmp_path, texts, categorical):
+    path = written(tmp_path, pd.DataFrame({"x": texts, "y": [0, 1, 1]}))
+    data = read(path, Reading("y", categorical=categorical))
+    assert data.feature_names == [f"x={level}" for level in texts[1:]]
 
 
 def test_a_column_that_counts_the_rows_is_noted(tmp_path):

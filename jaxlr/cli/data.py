@@ -170,7 +170,11 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
         check_names(table, [options.weights], "--weights")
         if options.weights == target:
             raise Refusal(f"--weights {target}: that is the target.")
-    features = names_of(options.features, table, "--features") or named
+    features = names_of(options.features, table, "--features")
+    for name, role in ((target, "the target"), (options.weights, "the column of weights")):
+        if name in features:
+            raise Refusal(f"--features {name}: that is {role}.")
+    features = features or named
     exclude = names_of(options.exclude, table, "--exclude")
     categorical = names_of(options.categorical, table, "--categorical")
     if target in categorical:
