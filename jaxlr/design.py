@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxlr.survey import Roles, Survey, Tally, first_level
 from jaxlr.tables import Chunk, Table, TableError, is_number, listed
-from jaxlr.tables.table import short
+from jaxlr.tables.table import one_line, short
 from jaxlr.tables.values import by_value, levels, numbers
 
 _MOST_FRACTIONS = 10  # classes, where one is no integer
@@ -151,6 +151,36 @@ def told_gaps(gaps: Mapping[str, int], rows: int, table: Table) -> str:
     """Return how many values are missing in which columns, in a sentence."""
     counts = listed([f"{name} {count}" for name, count in gaps.items()])
     return f"{table.path} has missing values, of {rows} rows: {counts}."
+
+
+def told_levels(design: Design) -> list[str]:
+    """Return which columns are encoded by level, and their bases, in a sentence if there are any.
+
+    >>> told_levels(Design((Column("city", ("Ulm", "Bern"), None),), "y", ("0", "1")))
+    ['Encoded by level: city (2 levels, base Ulm).']
+    """
+    encoded = [
+        f"{column.name} ({len(column.levels)} levels, base {one_line(column.levels[0])})"
+        for column in design.columns
+        if column.levels is not None
+    ]
+    return [f"Encoded by level: {listed(encoded)}."] if encoded else []
+
+
+def told_fills(design: Design) -> str:
+    """Return what stands in for missing values, in a sentence.
+
+    >>> told_fills(Design((Column("age", None, 38.5), Column("x", None, 1.0)), "y", ("0", "1")))
+    'Missing values are imputed: age 38.5, x 1.'
+    """
+    fills = [
+        f"{column.name} {one_line(fill) if isinstance(fill, str) else f'{fill:.6g}'}"
+        for column in design.columns
+        if (fill := column.fill) is not None
+    ]
+    return f"Missing values are imputed: {listed(fills)}." if fills else (
+        "Missing values are refused."
+    )  # fmt: skip
 
 
 def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def test_table_fits_80_columns_and_marks_the_chosen_rows(files):
     assert max(map(len, lines)) <= 80
     assert "…" not in result.stdout
     assert lines[0].split() == ["l2", "log", "loss", "accuracy", "gradient", "gap", "status"]
-    (best,) = (line for line in lines if line.startswith("best "))
+    (best,) = (line for line in lines if line.startswith(("best ", "both ")))
     l2 = content["l2"][content["best"]]
     loss = content["mean_log_loss"][content["best"]]
     error = content["standard_error_log_loss"][content["best"]]
@@ -179,16 +179,14 @@ def test_every_status_is_told_in_the_table(found, code):
     assert all(word in text for word in code.name.lower().split("_"))
 
 
-def test_both_marks_on_one_row_and_an_edge_are_told(found):
-    from rich.console import Console
-
+def test_both_marks_on_one_row_and_an_edge_are_told(found, capsys):
     zero = np.array(0)
     same = found._replace(result=found.result._replace(best=zero, best_one_se=zero))
-    console = Console(file=io.StringIO(), width=80)
-    console.print(sweep._table(same))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[1].startswith("best  1.00e-03")
-    assert lines[2].startswith("1 SE")
+    sweep.show(same)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("both  1.00e-03")
+    assert lines[2].startswith("      ")
+    assert lines[6].startswith("both: best and 1 SE. best: the least mean log loss. 1 SE: the")
     assert "lower --l2-min" in sweep._closing(same)[-1]
     last = found._replace(result=found.result._replace(best=np.array(3)))
     assert "raise --l2-max" in sweep._closing(last)[-1]

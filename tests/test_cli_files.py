@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
 from experiments.large_csv import run_all
-from jaxlr.cli import app, inspection, predicting
+from jaxlr.cli import app, inspection, predicting, trained
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
 
@@ -121,7 +121,7 @@ def test_predictions_on_standard_output(fitted):
     assert "120 rows; predicted: no" in result.stderr
 
 
-def test_inspect_tells_what_fit_told(fitted):
+def test_inspect_tells_what_fit_told(fitted, people):
     folder, content, _ = fitted
     result = run("inspect", folder / "model.npz", "--json")
     found = json.loads(result.stdout)
@@ -129,8 +129,21 @@ def test_inspect_tells_what_fit_told(fitted):
     text = run("inspect", folder / "model.npz").stdout
     assert max(map(len, text.splitlines())) <= 80
     for words in ("odds ratio", "95 % interval", "log odds of yes against no", "penalty taken as",
-                  "ROC AUC", "people.csv (120 rows, 2 columns"):  # fmt: skip
+                  "ROC AUC", "people.csv (120 rows, 2 columns",
+                  f"Encoded by level: sex (2 levels, base {people['sex'].mode()[0]}).",
+                  f"Missing values are imputed: age {people['age'].mean():.6g}, sex"):  # fmt: skip
         assert words in " ".join(text.split())
+
+
+def test_the_roc_auc_of_some_examples_says_so(fitted, people, monkeypatch):
+    folder, _, model = fitted
+    monkeypatch.setattr(trained, "_RANKED", 50)
+    options = ("--target", "sick", "--exclude", "id", "--impute", "mean", "--l2", "0.01")
+    data = json.loads(run("fit", folder / "people.csv", *options, "--json").stdout)["data"]
+    P = model.predict_proba(features(people))[::3, 1]
+    assert data["roc_auc"] == pytest.approx(roc_auc_score(people["sick"][::3], P), rel=1e-5)
+    assert data["roc_auc_examples"] == 40
+    assert inspection._fit_quality(data).endswith(f"{data['roc_auc']:.3f} (of 40 of them).")
 
 
 def test_a_model_without_a_design_is_inspected_but_does_not_predict(fitted, tmp_path):
@@ -190,7 +203,9 @@ def test_a_sweep_of_a_file_with_three_classes(tmp_path):
         (["predict", "model.npz", "new.csv", "-o", "s.csv"], "sex is 'x' in line 3 of new.csv"),
         (["predict", "model.npz", "few.csv", "-o", "s.csv"], "few.csv lacks columns of the model"),
         (["predict", "model.npz", "empty.csv", "-o", "s.csv"], "empty.csv has no rows"),
-        (["inspect", "people.csv"], "is not a model of jaxlr, or is damaged"),
+        (["inspect", "people.csv"], "is not a model of jaxlr, or is damaged: it is no .npz"),
+        (["inspect", "."], ". cannot be read: Is a directory."),
+        (["sweep", "one.csv", "--target", "y"], "class b has 1 example, and every fold needs one."),
     ],
 )
 def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args, message):
@@ -198,6 +213,7 @@ def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args,
     monkeypatch.chdir(folder)
     (folder / "new.csv").write_text("age,sex\n1,male\n2,x\n")
     (folder / "few.csv").write_text("age\n1\n")
+    (folder / "one.csv").write_text("x,y\n1,a\n2,b\n3,a\n")
     (folder / "empty.csv").write_text("age,sex\n")
     before = sorted(os.listdir())
     result = run(*args)

@@ -186,7 +186,8 @@ def make_app() -> "typer.Typer":
         """Fit one penalty to a file, and show the coefficients.
 
         A column of text becomes a feature for each of its levels but the most frequent, the
-        base. Every feature is standardised; coefficients are shown in the user's units as well.
+        base. Every feature is standardised, by the mean and standard deviation of the values that
+        are there; coefficients are shown in the user's units as well.
         The objective is the mean log loss plus l2/2 times the sum of squared weights.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
@@ -271,7 +272,7 @@ def make_app() -> "typer.Typer":
             if as_json:
                 typer.echo(json.dumps(inspection.content(found, level), allow_nan=False))
             else:
-                inspection.show(found, level)
+                inspection.show(found, level, inspection.made_of(found))
 
     class Audit(typer.core.TyperCommand):
         """A command whose options, when they cannot be read, end it with no verdict."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
-from jaxlr.design import Design, encode, labels, make_design
+from jaxlr.design import Design, encode, labels, make_design, told_levels
 from jaxlr.extras import require
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
@@ -274,13 +274,7 @@ def _with_medians(design: Design, batch: Batch, mean: np.ndarray, scale: np.ndar
 
 
 def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
-    encoded = [
-        f"{column.name} ({len(column.levels)} levels, base {column.levels[0]})"
-        for column in design.columns
-        if column.levels is not None
-    ]
-    if encoded:
-        yield f"Encoded by level: {listed(encoded)}."
+    yield from told_levels(design)
     if source["missing"]:
         counts = [f"{name} {count}" for name, count in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"

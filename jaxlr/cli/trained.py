@@ -81,4 +81,5 @@ def quality(data: Data, fit: Solution) -> dict[str, Any]:
         Z = jax.jit(jaxlr.logits)(fit.params, batch.X)[some]
         weights = None if batch.weights is None else batch.weights[some]
         found["roc_auc"] = jax.jit(jaxlr.metrics.roc_auc)(Z, batch.y[some], weights)
+        found["roc_auc_examples"] = len(Z)
     return {name: plain(value) for name, value in found.items()}

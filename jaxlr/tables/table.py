@@ -137,7 +137,7 @@ def counted(count: int, thing: str) -> str:
     >>> counted(1, "row"), counted(2, "row")
     ('1 row', '2 rows')
     """
-    return f"{count} {thing}{'s' * (count != 1)}"
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
@@ -160,6 +160,15 @@ def short(text: str, most: int = 40) -> str:
     """
     text = " ".join(text.split())
     return repr(text if len(text) <= most else f"{text[:most]}…")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with a sign for each end of a line.
+
+    >>> one_line("a\nb")
+    'a↵b'
+    """
+    return "↵".join(text.splitlines())
 
 
 def sentence(error: Exception) -> str:
