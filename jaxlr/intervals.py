@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxlr.objective import hessian
@@ -77,7 +78,7 @@ def standard_errors(
     to_raw[n] = 1
     if mean is not None and scale is not None:
         # A constant feature, all zeros when standardised, moves no intercept.
-        varies = np.asarray((batch.X != 0).any(axis=1))
+        varies = np.asarray(_varies(batch.X))
         to_raw[:n] = np.where(varies, -np.asarray(mean) / np.asarray(scale), 0)
     rounding = np.finfo(np.asarray(blocks.b.b).dtype).eps
     values, vectors = np.linalg.eigh(whole.reshape((n + 1) * K, -1))
@@ -99,3 +100,8 @@ def standard_errors(
     return StandardErrors(
         each[:n].reshape(n, *classes), each[n].reshape(classes), raw.reshape(classes)
     )
+
+
+@jax.jit  # at one stroke: `X != 0` is a quarter of X
+def _varies(X: Array) -> Array:
+    return (X != 0).any(axis=1)
