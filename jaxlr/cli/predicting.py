@@ -96,8 +96,8 @@ def told(found: Predictions, output: Path | None) -> str:
         ("Levels not seen, counted as the base", found.unseen),
     ):
         if columns:
-            told = listed([f"{name} {count}" for name, count in columns.items()])
-            lines.append(f"{what}: {told}.")
+            each = listed([f"{name} {count}" for name, count in columns.items()])
+            lines.append(f"{what}: {each}.")
     if found.log_loss is not None:
         how = "" if found.weights is None else f", weighted by {found.weights}"
         lines.append(
