@@ -8,15 +8,16 @@ of the standardised feature is `w/scale` in the user's units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlr.survey import Roles, Survey, Tally, first_level
 from jaxlr.tables import Chunk, Table, TableError, is_number, listed
-from jaxlr.tables.table import short
-from jaxlr.tables.values import levels, numbers
+from jaxlr.tables.table import one_line, short
+from jaxlr.tables.values import by_value, levels, numbers
 
 _MOST_FRACTIONS = 10  # classes, where one is no integer
 
@@ -152,6 +153,36 @@ def told_gaps(gaps: Mapping[str, int], rows: int, table: Table) -> str:
     return f"{table.path} has missing values, of {rows} rows: {counts}."
 
 
+def told_levels(design: Design) -> list[str]:
+    """Return which columns are encoded by level, and their bases, in a sentence if there are any.
+
+    >>> told_levels(Design((Column("city", ("Ulm", "Bern"), None),), "y", ("0", "1")))
+    ['Encoded by level: city (2 levels, base Ulm).']
+    """
+    encoded = [
+        f"{column.name} ({len(column.levels)} levels, base {one_line(column.levels[0])})"
+        for column in design.columns
+        if column.levels is not None
+    ]
+    return [f"Encoded by level: {listed(encoded)}."] if encoded else []
+
+
+def told_fills(design: Design) -> str:
+    """Return what stands in for missing values, in a sentence.
+
+    >>> told_fills(Design((Column("age", None, 38.5), Column("x", None, 1.0)), "y", ("0", "1")))
+    'Missing values are imputed: age 38.5, x 1.'
+    """
+    fills = [
+        f"{column.name} {one_line(fill) if isinstance(fill, str) else f'{fill:.6g}'}"
+        for column in design.columns
+        if (fill := column.fill) is not None
+    ]
+    return f"Missing values are imputed: {listed(fills)}." if fills else (
+        "Missing values are refused."
+    )  # fmt: skip
+
+
 def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:
     ordered = in_order(found)
     base = max(ordered, key=lambda level: found[level])
@@ -180,7 +211,7 @@ def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
         )
     found = {level: weight for level, weight in (tally.levels or {}).items() if weight > 0}
     if all(map(is_number, found)):
-        found = {_written(level): None for level in found}
+        found = {by_value(level): None for level in found}
         fractions = [level for level in found if not level.lstrip("-").isdigit()]
         if fractions and len(found) > _MOST_FRACTIONS:
             raise TableError(
@@ -195,16 +226,6 @@ def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
     return tuple(in_order(found))
 
 
-def _written(number: str) -> str:
-    """Return a number in the one way that classes are written: `1`, not `1.0`.
-
-    >>> _written("1.0"), _written("01"), _written("2.50")
-    ('1', '1', '2.5')
-    """
-    value = float(number)
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
 def labels(design: Design, chunk: Chunk, table: Table) -> np.ndarray:
     """Return the class number of each row of a chunk, `(rows,)`; −1 where it is none.
 
@@ -216,13 +237,25 @@ def labels(design: Design, chunk: Chunk, table: Table) -> np.ndarray:
     [1, 0, -1]
     """
     places, found = levels(chunk.columns[design.target], table.missing)
-    number = {name: k for k, name in enumerate(design.classes)}
+    number = _places(design.classes, found)
+    return np.array([*(number.get(level, -1) for level in found), -1])[places]
 
-    def code(level: str) -> int:
-        written = _written(level) if is_number(level) and level not in number else level
-        return number.get(written, -1)
 
-    return np.array([*map(code, found), -1])[places]
+def _places(known: Sequence[str], found: Sequence[str]) -> dict[str, int]:
+    """Return the places of known levels, and of those found that have the value of one of them.
+
+    So 1 and TRUE in one file are 1.0 and True in another; but not where a value is two levels.
+
+    >>> _places(["1.0", "true"], ["1", "3", "True"])
+    {'1.0': 0, 'true': 1, '1': 0, 'True': 1}
+    """
+    places = {level: i for i, level in enumerate(known)}
+    if others := [level for level in found if level not in places]:
+        values = [by_value(level) for level in known]
+        counts = Counter(values)
+        once = {value: i for i, value in enumerate(values) if counts[value] == 1}
+        places |= {level: once[v] for level in others if (v := by_value(level)) in once}
+    return places
 
 
 # --- Features -----------------------------------------------------------------------------------
@@ -232,17 +265,28 @@ class MissingValue(TableError):
     """Raised for a missing value where the design has nothing that stands in for it."""
 
 
-def encode(design: Design, chunk: Chunk, table: Table, unseen: str = "refuse") -> np.ndarray:
-    """Return the features of a chunk's rows, not standardised.
+class Encoded(NamedTuple):
+    """The features of some rows.
+
+    Args:
+        X: `(n, rows)` float64: an example is a column.
+        imputed: how many missing values were filled in, by column.
+        unseen: how many levels were counted as the base although they are others, by column.
+    """
+
+    X: np.ndarray
+    imputed: dict[str, int]
+    unseen: dict[str, int]
+
+
+def encode(design: Design, chunk: Chunk, table: Table, unseen: str = "refuse") -> Encoded:
+    """Return the features of a chunk's rows, not standardised, and what was put into them.
 
     Args:
         design: how they are made.
         chunk: with all columns of the design.
         table: where it comes from.
         unseen: "refuse" a level that the design does not have, or count it as the "base".
-
-    Returns:
-        `(n, rows)` float64: an example is a column.
 
     Raises:
         TableError: a value that is no number, or an unseen level.
@@ -253,23 +297,29 @@ def encode(design: Design, chunk: Chunk, table: Table, unseen: str = "refuse") -
     >>> table = Table(Path("a.csv"), ("age", "city"), False, (), lambda *_: iter(()), str)
     >>> columns = Column("age", None, 40.0), Column("city", ("Bern", "Ulm"), "Bern")
     >>> chunk = {"age": pa.array(["31", None]), "city": pa.array(["Ulm", "Bern"])}
-    >>> encode(Design(columns, "y", ("0", "1")), Chunk(0, 2, chunk, 1.0), table).tolist()
-    [[31.0, 40.0], [1.0, 0.0]]
+    >>> found = encode(Design(columns, "y", ("0", "1")), Chunk(0, 2, chunk, 1.0), table)
+    >>> found.X.tolist(), found.imputed
+    ([[31.0, 40.0], [1.0, 0.0]], {'age': 1})
     """
     X, j = np.empty((len(design.features), chunk.rows)), 0
+    imputed, others = {}, {}
     for column in design.columns:
         if column.levels is None:
-            X[j] = _numbers(column, chunk, table)
+            X[j], gaps = _numbers(column, chunk, table)
             j += 1
         else:
-            places = _levels(column, chunk, table, unseen)
+            places, gaps, new = _levels(column, chunk, table, unseen)
+            others[column.name] = int(new.sum())
             for level in range(1, len(column.levels)):
                 X[j] = places == level
                 j += 1
-    return X
+        imputed[column.name] = int(gaps.sum())
+    imputed, others = ({k: v for k, v in counts.items() if v} for counts in (imputed, others))
+    return Encoded(X, imputed, others)
 
 
-def _numbers(column: Column, chunk: Chunk, table: Table) -> np.ndarray:
+def _numbers(column: Column, chunk: Chunk, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of a column, and where they were missing."""
     name, fill = column.name, column.fill
     values = numbers(chunk.columns[name], table.missing)
     if values is None:
@@ -284,23 +334,27 @@ def _numbers(column: Column, chunk: Chunk, table: Table) -> np.ndarray:
     if (infinite := np.isinf(values)).any():
         where = table.place(chunk.start + int(infinite.argmax()))
         raise TableError(f"column {name} is infinite in {where} of {table.path}.")
-    return values
+    return values, gaps
 
 
-def _levels(column: Column, chunk: Chunk, table: Table, unseen: str) -> np.ndarray:
-    name, known = column.name, {level: i for i, level in enumerate(column.levels or ())}
+def _levels(
+    column: Column, chunk: Chunk, table: Table, unseen: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the places of a column's levels, where they were missing, and where they are new."""
+    name, own = column.name, list(column.levels or ())
     places, found = levels(chunk.columns[name], table.missing)
-    new = [level for level in found if level not in known]
-    if new and unseen == "refuse":
+    known = _places(own, found)
+    new = np.array([*(level not in known for level in found), False])[places]
+    if new.any() and unseen == "refuse":
         i, said = first_level(name, chunk, table, lambda level: level not in known)
         raise TableError(
             f"column {name} is {said} in {table.place(chunk.start + i)} of {table.path}, a level "
-            f"that the model has not seen: it knows {listed(list(known))}. --unseen base counts it "
-            f"as {next(iter(known))}."
+            f"that the model has not seen: it knows {listed(own)}. --unseen base counts "
+            f"it as {own[0]}."
         )
     if (gaps := places < 0).any():
         _check_gap(column, gaps, chunk, table)
-    return np.array([*(known.get(level, 0) for level in found), 0])[places]
+    return np.array([*(known.get(level, 0) for level in found), 0])[places], gaps, new
 
 
 def _check_gap(column: Column, gaps: np.ndarray, chunk: Chunk, table: Table) -> None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxlr.objective import hessian
-from jaxlr.tiles import total_weight
+from jaxlr.tiles import sum_over_tiles, total_weight
 from jaxlr.types import Array, Batch, Params, Penalty
 
 MOST_PARAMETERS = 2048  # of which a Hessian is inverted
@@ -57,8 +58,8 @@ def standard_errors(
         `StandardErrors` of NumPy's float64; None where there are too many parameters.
 
     >>> import jax.numpy as jnp
-    >>> batch = Batch(jnp.array([[0.0, 0.0, 0.0, 0.0]]), jnp.array([0, 1, 1, 0]))
-    >>> found = standard_errors(Params(jnp.zeros(1), jnp.array(0.0)), batch, Penalty(l2=0.25))
+    >>> batch = Batch(jnp.array([[1.0, 1.0, -1.0, -1.0]]), jnp.array([0, 1, 1, 0]))
+    >>> found = standard_errors(Params(jnp.zeros(1), jnp.array(0.0)), batch, Penalty(l2=0.0))
     >>> found.w.tolist(), found.b.tolist()
     ([1.0], 1.0)
     """
@@ -75,9 +76,9 @@ def standard_errors(
     centred = np.eye(K) - (np.ones((K, K)) / K if K > 1 else 0)
     to_raw = np.zeros(n + 1)
     to_raw[n] = 1
+    # A feature of zeros, as a constant one is when standardised, moves no intercept.
+    varies = np.asarray(_varies(batch))
     if mean is not None and scale is not None:
-        # A constant feature, all zeros when standardised, moves no intercept.
-        varies = np.asarray((batch.X != 0).any(axis=1))
         to_raw[:n] = np.where(varies, -np.asarray(mean) / np.asarray(scale), 0)
     rounding = np.finfo(np.asarray(blocks.b.b).dtype).eps
     values, vectors = np.linalg.eigh(whole.reshape((n + 1) * K, -1))
@@ -94,8 +95,15 @@ def standard_errors(
     (each, raw), (undetermined, raw_undetermined) = errors(root), errors(lost)
     least = rounding**0.5
     each = np.where(undetermined > least, np.inf, each)
+    each[:n][~varies] = np.inf  # only the penalty says anything of it
     raw = np.where(raw_undetermined > least * np.abs(to_raw).max(), np.inf, raw)
     classes = () if batch.n_classes == 2 else (K,)
     return StandardErrors(
         each[:n].reshape(n, *classes), each[n].reshape(classes), raw.reshape(classes)
     )
+
+
+@jax.jit
+def _varies(batch: Batch) -> Array:
+    """Return which features are not all zeros, `(n,)`; X != 0 at once is a quarter of X."""
+    return sum_over_tiles(lambda tile: (tile.X != 0).mean(axis=1), batch) > 0

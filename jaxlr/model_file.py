@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
@@ -155,9 +156,9 @@ def load_model(path: str | os.PathLike) -> Model:
         try:
             model = _read(file)
         except Exception as error:  # a damaged archive fails in a dozen ways
+            reason = error if isinstance(error, _Damage) else "its content cannot be read"
             raise ValueError(
-                f"{os.fspath(path)} is not a model of jaxlr, or is damaged: "
-                f"{str(error).partition(chr(10))[0] or type(error).__name__}."
+                f"{os.fspath(path)} is not a model of jaxlr, or is damaged: {reason}."
             ) from error
     try:
         return _check(model)
@@ -171,19 +172,32 @@ def _floats(array: Array) -> np.ndarray:
     return array if array.dtype.kind == "f" else array.astype(np.float32)
 
 
+class _Damage(ValueError):
+    """Raised where it is known what a file lacks."""
+
+
 def _read(file: IO[bytes]) -> Model:
+    if not zipfile.is_zipfile(file):
+        raise _Damage("it is no .npz archive, or not all of one")
+    file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
+        for name in ("w", "b", "mean", "scale", "metadata"):
+            if name not in archive.files:
+                raise _Damage(f"it lacks the array {name!r}")
         w, b, mean, scale, text = (archive[k] for k in ("w", "b", "mean", "scale", "metadata"))
         errors = [archive[name] for name in _ERRORS if name in archive.files]
-    metadata = json.loads(str(text[()]))
-    if metadata["format"] != _FORMAT:
-        raise ValueError(f"its format is not {_FORMAT!r}")
+    try:
+        metadata = json.loads(str(text[()]))
+    except ValueError:
+        raise _Damage("its metadata are no JSON") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
+        raise _Damage(f"its format is not {_FORMAT!r}")
     if metadata["format_version"] == 1:
         metadata |= {"data": {}, "design": None}
     if metadata["format_version"] > _VERSION:  # which may hold anything
         return Model(Params(w, b), mean, scale, metadata)
     design = None if metadata["design"] is None else from_json(metadata["design"])
-    known = StandardErrors(*errors) if errors else None
+    known = StandardErrors(*errors) if len(errors) == len(_ERRORS) else None
     return Model(Params(w, b), mean, scale, metadata, design, known)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxlr.tables.values import is_numeric, levels, numbers
 
 _MOST_LEVELS = 100  # of a column that the user did not say holds levels
 _MOST_CLASSES = 1000
+_COMMA = re.compile(r"[+-]?\d*(,\d+)+([eE][+-]?\d+)?")  # 51,5 and 1,000
 
 
 class Roles(NamedTuple):
@@ -125,7 +127,7 @@ def _check(tallies: dict[str, Tally], table: Table, roles: Roles) -> None:
         reasons = "; ".join(f"{name} {why}" for name, why in trouble.items())
         raise TableError(
             f"{table.path} has columns that are no features as they are: {reasons}. Leave them "
-            f"out, as by --exclude {next(iter(trouble))}; or say --categorical for a column of "
+            f"out, as by --exclude {','.join(trouble)}; or say --categorical for a column of "
             f"levels, and --missing for a word that stands for a missing value."
         )
 
@@ -163,16 +165,22 @@ def _add(
     tally: Tally, name: str, chunk: Chunk, weights: np.ndarray, table: Table, roles: Roles
 ) -> Tally:
     """Return the tally with the values of one more chunk."""
-    column = chunk.columns[name]
-    if name == roles.target:
-        return _add_levels(tally, column, weights, table, _MOST_CLASSES)
+    column, text = chunk.columns[name], table.typed and not is_numeric(chunk.columns[name].type)
     if name in roles.categorical:
         return _add_levels(tally, column, weights, table, None)
-    if table.typed and not is_numeric(column.type):
+    if (name == roles.target or text) and tally.levels is None:
+        tally = _commas(tally, name, chunk, table)
+    if tally.trouble is not None:
+        return tally
+    if name == roles.target:
+        return _add_levels(tally, column, weights, table, _MOST_CLASSES)
+    if text:
         return _add_levels(tally, column, weights, table, _MOST_LEVELS)
     values = numbers(column, table.missing)
     if values is not None and (tally.levels is None or np.isnan(values).all()):
         return _add_numbers(tally, chunk, values, weights, table)
+    if tally.levels is None and (commas := _commas(tally, name, chunk, table)).trouble:
+        return commas
     _, found = levels(column, table.missing)
     if tally.first is None and not any(map(is_number, found)):
         return _add_levels(tally, column, weights, table, _MOST_LEVELS)
@@ -180,6 +188,19 @@ def _add(
     i, said = first_level(name, chunk, table, odd)
     kinds = "text and, as" if tally.levels else "numbers and, as"
     return tally._replace(trouble=f"holds {kinds} {said} in {table.place(chunk.start + i)}")
+
+
+def _commas(tally: Tally, name: str, chunk: Chunk, table: Table) -> Tally:
+    """Return the tally, with trouble if the chunk has nothing but numbers, some with a comma."""
+    _, found = levels(chunk.columns[name], table.missing)
+    comma = [level for level in found if _COMMA.fullmatch(level)]
+    if not comma or not all(is_number(level) or _COMMA.fullmatch(level) for level in found):
+        return tally
+    i, said = first_level(name, chunk, table, comma.__contains__)
+    place = table.place(chunk.start + i)
+    return tally._replace(
+        trouble=f"holds numbers with a comma, as {said} in {place}, where a decimal point is due"
+    )
 
 
 def _add_levels(

@@ -171,6 +171,7 @@ def cross_validate(
     return CrossValidation(penalties, solutions, scores, best, best_one_se)
 
 
+@jax.jit
 def select(l2: Array, log_loss: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Return the place of the best mean, and of the strongest penalty within a standard error.
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_table_fits_80_columns_and_marks_the_chosen_rows(files):
     assert max(map(len, lines)) <= 80
     assert "…" not in result.stdout
     assert lines[0].split() == ["l2", "log", "loss", "accuracy", "gradient", "gap", "status"]
-    (best,) = (line for line in lines if line.startswith("best "))
+    (best,) = (line for line in lines if line.startswith(("best ", "both ")))
     l2 = content["l2"][content["best"]]
     loss = content["mean_log_loss"][content["best"]]
     error = content["standard_error_log_loss"][content["best"]]
@@ -178,16 +179,14 @@ def test_every_status_is_told_in_the_table(found, code):
     assert all(word in text for word in code.name.lower().split("_"))
 
 
-def test_both_marks_on_one_row_and_an_edge_are_told(found):
-    from rich.console import Console
-
+def test_both_marks_on_one_row_and_an_edge_are_told(found, capsys):
     zero = np.array(0)
     same = found._replace(result=found.result._replace(best=zero, best_one_se=zero))
-    console = Console(file=io.StringIO(), width=80)
-    console.print(sweep._table(same))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[1].startswith("best  1.00e-03")
-    assert lines[2].startswith("1 SE")
+    sweep.show(same)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("both  1.00e-03")
+    assert lines[2].startswith("      ")
+    assert lines[6].startswith("both: best and 1 SE. best: the least mean log loss. 1 SE: the")
     assert "lower --l2-min" in sweep._closing(same)[-1]
     last = found._replace(result=found.result._replace(best=np.array(3)))
     assert "raise --l2-max" in sweep._closing(last)[-1]
@@ -333,6 +332,34 @@ cli.main()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGINT
     assert (done.stdout, done.stderr, os.listdir(tmp_path)) == (b"", b"", [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_while_importing_is_no_traceback(tmp_path):
+    (tmp_path / "jax.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
+    )
+    command = [sys.executable, "-c", "import jaxlr_command; jaxlr_command.main()"]
+    paths = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+def test_a_full_standard_output_is_said_in_a_sentence(monkeypatch, capsys):
+    for args in (["--version"], ["sweep", "--help"]):
+        with open("/dev/full", "w") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            monkeypatch.setattr(sys, "argv", ["jaxlr", *args])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+            assert end.value.code == 2
+            message = "jaxlr: standard output cannot be written: No space left on device.\n"
+            assert capsys.readouterr().err == message
+            assert stream.closed  # or Python tries again at its exit
 
 
 def test_what_was_found_is_told_although_the_disk_is_full(found, tmp_path, monkeypatch):

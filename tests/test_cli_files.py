@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
 from experiments.large_csv import run_all
-from jaxlr.cli import app, inspection, predicting
+from jaxlr.cli import app, inspection, predicting, trained
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
 
@@ -121,7 +121,7 @@ def test_predictions_on_standard_output(fitted):
     assert "120 rows; predicted: no" in result.stderr
 
 
-def test_inspect_tells_what_fit_told(fitted):
+def test_inspect_tells_what_fit_told(fitted, people):
     folder, content, _ = fitted
     result = run("inspect", folder / "model.npz", "--json")
     found = json.loads(result.stdout)
@@ -129,8 +129,21 @@ def test_inspect_tells_what_fit_told(fitted):
     text = run("inspect", folder / "model.npz").stdout
     assert max(map(len, text.splitlines())) <= 80
     for words in ("odds ratio", "95 % interval", "log odds of yes against no", "penalty taken as",
-                  "ROC AUC", "people.csv (120 rows, 2 columns"):  # fmt: skip
+                  "ROC AUC", "people.csv (120 rows, 2 columns",
+                  f"Encoded by level: sex (2 levels, base {people['sex'].mode()[0]}).",
+                  f"Missing values are imputed: age {people['age'].mean():.6g}, sex"):  # fmt: skip
         assert words in " ".join(text.split())
+
+
+def test_the_roc_auc_of_some_examples_says_so(fitted, people, monkeypatch):
+    folder, _, model = fitted
+    monkeypatch.setattr(trained, "_RANKED", 50)
+    options = ("--target", "sick", "--exclude", "id", "--impute", "mean", "--l2", "0.01")
+    data = json.loads(run("fit", folder / "people.csv", *options, "--json").stdout)["data"]
+    P = model.predict_proba(features(people))[::3, 1]
+    assert data["roc_auc"] == pytest.approx(roc_auc_score(people["sick"][::3], P), rel=1e-5)
+    assert data["roc_auc_examples"] == 40
+    assert inspection._fit_quality(data).endswith(f"{data['roc_auc']:.3f} (of 40 of them).")
 
 
 def test_a_model_without_a_design_is_inspected_but_does_not_predict(fitted, tmp_path):
@@ -190,7 +203,9 @@ def test_a_sweep_of_a_file_with_three_classes(tmp_path):
         (["predict", "model.npz", "new.csv", "-o", "s.csv"], "sex is 'x' in line 3 of new.csv"),
         (["predict", "model.npz", "few.csv", "-o", "s.csv"], "few.csv lacks columns of the model"),
         (["predict", "model.npz", "empty.csv", "-o", "s.csv"], "empty.csv has no rows"),
-        (["inspect", "people.csv"], "is not a model of jaxlr, or is damaged"),
+        (["inspect", "people.csv"], "is not a model of jaxlr, or is damaged: it is no .npz"),
+        (["inspect", "."], ". cannot be read: Is a directory."),
+        (["sweep", "one.csv", "--target", "y"], "class b has 1 example, and every fold needs one."),
     ],
 )
 def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args, message):
@@ -198,6 +213,7 @@ def test_refused_with_exit_code_2_and_nothing_written(fitted, monkeypatch, args,
     monkeypatch.chdir(folder)
     (folder / "new.csv").write_text("age,sex\n1,male\n2,x\n")
     (folder / "few.csv").write_text("age\n1\n")
+    (folder / "one.csv").write_text("x,y\n1,a\n2,b\n3,a\n")
     (folder / "empty.csv").write_text("age,sex\n")
     before = sorted(os.listdir())
     result = run(*args)
@@ -223,7 +239,8 @@ def test_weights_are_repeated_rows_and_a_constant_column_is_nothing(tmp_path):
     assert a.exit_code == b.exit_code == 0, a.output + b.output
     a, b = (json.loads(result.stdout)["coefficients"] for result in (a, b))
     found, expected = ({row["feature"]: row for row in rows} for rows in (a, b))
-    assert expected.pop("constant")["coefficient"] == 0
+    constant = expected.pop("constant")
+    assert (constant["coefficient"], constant["interval"]) == (0, [None, None])
     assert found.keys() == expected.keys()
     for name, row in found.items():
         assert row["coefficient"] == pytest.approx(expected[name]["coefficient"], rel=1e-3)
@@ -251,6 +268,23 @@ def test_gaps_are_counted_where_the_model_was_fitted_without(people, tmp_path):
     assert not out.exists()
 
 
+def test_what_is_filled_in_is_counted_by_column(fitted, people, tmp_path):
+    folder, _, _ = fitted
+    new = people.drop(columns="id")
+    new.loc[[0, 3], "sex"], new.loc[[1, 2, 7], "sex"] = None, ["other", "none said", "other"]
+    new["sick"] = "unknown"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    args = ("predict", folder / "model.npz", tmp_path / "new.csv", "--unseen", "base", "-o")
+    content = json.loads(run(*args, tmp_path / "a.csv", "--json").stdout)
+    assert content["imputed"] == {"age": int(new["age"].isna().sum()), "sex": 2}
+    assert content["unseen"] == {"sex": 3}
+    assert (content["labelled"], content["log_loss"]) == (0, None)
+    text = run(*args, tmp_path / "a.csv").stdout
+    assert f"Missing values imputed: age {new['age'].isna().sum()}, sex 2.\n" in text
+    assert "Levels not seen, counted as the base: sex 3.\n" in text
+    assert "Column sick holds none of the model's classes (no, yes)" in text
+
+
 def test_separated_classes_without_a_penalty_fail_with_exit_code_1(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{int(i > 3)}\n" for i in range(8)))
     result = run("fit", tmp_path / "a.csv", "--target", "y", "--l2", "0")
@@ -267,7 +301,8 @@ def test_help_has_examples_and_exit_codes():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_ctrl_c_while_predicting_leaves_no_file(fitted, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_predicting_leaves_no_file(fitted, tmp_path, number, code):
     folder, _, _ = fitted
     lines = (folder / "people.csv").read_text().splitlines(keepends=True)
     path = tmp_path / "many.csv"
@@ -277,9 +312,9 @@ def test_ctrl_c_while_predicting_leaves_no_file(fitted, tmp_path):
     while process.poll() is None and len(os.listdir(tmp_path)) < 2:
         time.sleep(0.01)
     assert len(os.listdir(tmp_path)) == 2  # the temporary file
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert error.decode().strip() in ("", "Aborted!")
     assert os.listdir(tmp_path) == ["many.csv"]
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.impute import SimpleImputer
 
 from jaxlr.cli.data import Reading, read
-from jaxlr.design import as_json, encode, from_json
+from jaxlr.design import as_json, encode, from_json, labels
 from jaxlr.tables import TableError, open_table
 
 
@@ -108,10 +108,13 @@ def test_numbers_as_they_are(tmp_path, frame):
         (["b", "a", "c"], ["a", "b", "c"]),
         (["1", "a", "1"], ["1", "a"]),
         (["true", "false", "true"], ["false", "true"]),
+        (["9007199254740993", "9007199254740992"] * 2, ["9007199254740992", "9007199254740993"]),
     ],
 )
 def test_classes_are_in_order(tmp_path, labels, classes):
-    data = read(written(tmp_path, pd.DataFrame({"x": [1, 2, 4], "y": labels})), Reading("y"))
+    data = read(
+        written(tmp_path, pd.DataFrame({"x": range(len(labels)), "y": labels})), Reading("y")
+    )
     assert data.class_names == classes
     assert data.batch.n_classes == len(classes)
     names = [f"{float(s):g}" if s not in classes else s for s in labels]
@@ -133,6 +136,20 @@ IDS = "id,x,y\n" + "".join(f"p{i},{i % 7},{i % 2}\n" for i in range(200))
         ("x,z,y\n1,,a\n,2,b\n,3,b\n", {}, "missing values, of 3 rows: x 2, z 1. .*--impute mean"),
         (IDS, {}, "id has more than 100 different values, such as 'p0'.*--exclude id"),
         ("x,y\n1,a\n2,b\noops,a\n", {}, "x holds numbers and, as 'oops' in line 4"),
+        (
+            'x,y\n"51,5",a\n"3,0",b\n',
+            {},
+            "x holds numbers with a comma, as '51,5' in line 2",
+        ),
+        (
+            'x,y\n7,a\n"-,5",b\n',
+            {},
+            "holds numbers with a comma, as '-,5' in line 3, where",
+        ),
+        ('x,y\n1,"0,5"\n2,"1,5"\n', {}, "--target y: it holds numbers with a comma, as '0,5' in"),
+        ("x,y\n1,a\n2,b\n", {"features": ("x,y",)}, "--features y: that is the target"),
+        ("x,w,y\n1,1,a\n", {"features": ("w",), "weights": "w"}, "--features w: .* of weights"),
+        ("x,z,w,y\n1,,,a\n2,,,b\n", {}, "no values; w has no values. .*--exclude z,w;"),
         ("x,y\n1,a\ninf,b\n", {}, "x is infinite in line 3"),
         ("x,z,y\n1,,a\n2,,b\n", {}, "z has no values"),
         ("x,w,y\n1,1,a\n2,-1,b\n", {"weights": "w"}, "--weights w: in line 3 of .* it is -1"),
@@ -149,6 +166,15 @@ def test_refused_in_a_sentence(tmp_path, text, options, message):
         read(path, Reading(**(target | options)))
     assert "\n" not in str(error.value)
     assert type(error.value).__name__ in ("TableError", "Refusal")
+
+
+@pytest.mark.parametrize(
+    ("texts", "categorical"), [(["1,5", "a", "b"], ()), (["1,5", "2,5", "3"], ("x",))]
+)
+def test_commas_among_words_or_where_levels_are_asked_for(tmp_path, texts, categorical):
+    path = written(tmp_path, pd.DataFrame({"x": texts, "y": [0, 1, 1]}))
+    data = read(path, Reading("y", categorical=categorical))
+    assert data.feature_names == [f"x={level}" for level in texts[1:]]
 
 
 def test_a_column_that_counts_the_rows_is_noted(tmp_path):
@@ -175,6 +201,27 @@ def test_an_index_without_a_name_and_rare_classes_are_noted(tmp_path):
     )
 
 
+def test_levels_are_matched_by_value(tmp_path):
+    """What pandas writes as 1.0 and True where a value is missing, others write as 1 and TRUE."""
+    frame = pd.DataFrame({"g": [1.0, 2.0, 1.0], "on": [True, False, True], "y": [1.0, 0.0, 0.0]})
+    data = read(written(tmp_path, frame), Reading("y", categorical=("g",)))
+    assert data.design is not None
+    others = pd.DataFrame(
+        {"g": ["1", "02", "2.00"], "on": ["TRUE", "true", "false"], "y": ["1e0", "-0", "2"]}
+    )
+    others.to_csv(tmp_path / "b.csv", index=False)
+    pd.DataFrame({"g": [1, 2, 2], "on": [True, True, False], "y": [1, 0, 2]}).to_parquet(
+        tmp_path / "b.parquet"
+    )
+    for name in ("b.csv", "b.parquet"):
+        table = open_table(tmp_path / name)
+        (chunk,) = table.chunks(["g", "on", "y"], 10)
+        found = encode(data.design, chunk, table)
+        np.testing.assert_array_equal(found.X, [[0, 1, 1], [0, 0, 1]])
+        assert (found.imputed, found.unseen) == ({}, {})
+        assert labels(data.design, chunk, table).tolist() == [1, 0, -1]
+
+
 def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path, frame):
     frame = frame.dropna()
     data = read(written(tmp_path, frame), Reading("sick", ("age", "city")))
@@ -186,7 +233,7 @@ def test_new_values_are_refused_with_their_line_or_counted_as_the_base(tmp_path,
         path.write_text(f"city,age\n{text}\n")
         table = open_table(path)
         (chunk,) = table.chunks(["age", "city"], 10)
-        return encode(design, chunk, table, unseen)
+        return encode(design, chunk, table, unseen).X
 
     base = frame["city"].mode()[0]
     np.testing.assert_array_equal(features(f"{base},30"), [[30], [0], [0]])

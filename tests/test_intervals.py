@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
-from jaxlr.intervals import standard_errors
+from jaxlr.intervals import _varies, standard_errors
 from tests.helpers import plain_loss, problem
 
 
@@ -57,3 +57,12 @@ def test_what_is_not_determined_is_infinitely_unsure():
 def test_too_many_parameters_have_none():
     batch = jaxlr.Batch(jnp.zeros((2048, 2)), jnp.array([0.0, 1.0]))
     assert standard_errors(jaxlr.init_params(2048), batch, jaxlr.Penalty()) is None
+
+
+def test_what_varies_is_seen_without_an_array_of_the_size_of_X():
+    X = jnp.zeros((8, 400_000)).at[3, 377_777].set(1e-30)
+    batch = jaxlr.Batch(X, jnp.zeros(400_000))
+    analysis = _varies.lower(batch).compile().memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes < X.size / 4  # bytes: as booleans X has X.size
+    assert np.flatnonzero(_varies(batch)).tolist() == [3]

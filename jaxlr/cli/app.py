@@ -15,6 +15,7 @@ from jaxlr.cli import fit as fitting
 from jaxlr.cli import inspection, predicting
 from jaxlr.cli import sweep as sweeping
 from jaxlr.cli.data import read
+from jaxlr.cli.interrupt import tidied_after_sigterm
 from jaxlr.cli.reading import Reading, reads_a_file
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import MissingExtra, require
@@ -61,9 +62,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # Where the encoding has no ±, a question mark is better than a traceback.
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    with _in_a_sentence():
-        app = make_app()
-    app()
+    with tidied_after_sigterm(), _in_a_sentence():
+        make_app()()
 
 
 def make_app() -> "typer.Typer":
@@ -186,7 +186,8 @@ def make_app() -> "typer.Typer":
         """Fit one penalty to a file, and show the coefficients.
 
         A column of text becomes a feature for each of its levels but the most frequent, the
-        base. Every feature is standardised; coefficients are shown in the user's units as well.
+        base. Every feature is standardised, by the mean and standard deviation of the values that
+        are there; coefficients are shown in the user's units as well.
         The objective is the mean log loss plus l2/2 times the sum of squared weights.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
@@ -241,8 +242,8 @@ def make_app() -> "typer.Typer":
         """Predict the rows of a file: the class, and the probability of each.
 
         Of two classes the probability is that of the second. The rows are read and written a
-        chunk at a time, in their order. If the file has the target, the log loss and the
-        accuracy are told.
+        chunk at a time, in their order. Missing values are filled in as they were in the fit, and
+        counted. If the file has the target, the log loss and the accuracy are told.
 
         Exit code: 0; 2 if a file or a row cannot be used, and then nothing is written; 130 if
         interrupted, likewise.
@@ -252,7 +253,7 @@ def make_app() -> "typer.Typer":
             predicting.check_files(data, output, as_json)
             found = predicting.run(inspection.read(model), data, output, options)
             if as_json:
-                typer.echo(json.dumps(predicting.content(found)))
+                typer.echo(json.dumps(predicting.content(found), allow_nan=False))
             else:
                 typer.echo(predicting.told(found, output), err=output is None)
 
@@ -271,7 +272,7 @@ def make_app() -> "typer.Typer":
             if as_json:
                 typer.echo(json.dumps(inspection.content(found, level), allow_nan=False))
             else:
-                inspection.show(found, level)
+                inspection.show(found, level, inspection.made_of(found))
 
     class Audit(typer.core.TyperCommand):
         """A command whose options, when they cannot be read, end it with no verdict."""
@@ -344,4 +345,14 @@ def _in_a_sentence(code: int = 2) -> Iterator[None]:
         yield
     except (Refusal, MissingExtra, TableError, WriteError) as error:
         print(f"jaxlr: {error}", file=sys.stderr)
+        sys.exit(code)
+    except BrokenPipeError:  # nobody reads on, as after `| head`
+        raise
+    except OSError as error:  # files that are written raise WriteError
+        what = f"{error.filename} cannot be read"
+        if error.filename is None:
+            what = "standard output cannot be written"
+            with contextlib.suppress(OSError):
+                sys.stdout.close()  # else Python tries again at its exit
+        print(f"jaxlr: {what}: {error.strerror or error}.", file=sys.stderr)
         sys.exit(code)

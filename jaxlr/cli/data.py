@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
-from jaxlr.design import Design, encode, labels, make_design
+from jaxlr.design import Design, encode, labels, make_design, told_levels
 from jaxlr.extras import require
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
@@ -170,7 +170,11 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
         check_names(table, [options.weights], "--weights")
         if options.weights == target:
             raise Refusal(f"--weights {target}: that is the target.")
-    features = names_of(options.features, table, "--features") or named
+    features = names_of(options.features, table, "--features")
+    for name, role in ((target, "the target"), (options.weights, "the column of weights")):
+        if name in features:
+            raise Refusal(f"--features {name}: that is {role}.")
+    features = features or named
     exclude = names_of(options.exclude, table, "--exclude")
     categorical = names_of(options.categorical, table, "--categorical")
     if target in categorical:
@@ -213,7 +217,7 @@ def _fill(
         part, end = slice(chunk.start, chunk.start + chunk.rows), chunk.start + chunk.rows
         if end > batch.m_examples:
             raise changed
-        features = encode(design, chunk, table)
+        features = encode(design, chunk, table).X
         features -= mean[:, None]
         features /= scale[:, None]
         batch.X[:, part] = features
@@ -270,13 +274,7 @@ def _with_medians(design: Design, batch: Batch, mean: np.ndarray, scale: np.ndar
 
 
 def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
-    encoded = [
-        f"{column.name} ({len(column.levels)} levels, base {column.levels[0]})"
-        for column in design.columns
-        if column.levels is not None
-    ]
-    if encoded:
-        yield f"Encoded by level: {listed(encoded)}."
+    yield from told_levels(design)
     if source["missing"]:
         counts = [f"{name} {count}" for name, count in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"

@@ -1,5 +1,6 @@
 """`jaxlr inspect`: what a model holds: coefficients with intervals, fit quality, training."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -9,8 +10,11 @@ import numpy as np
 
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
+from jaxlr.design import told_fills, told_levels
 from jaxlr.extras import require
 from jaxlr.model_file import Model, load_model
+from jaxlr.tables import counted
+from jaxlr.tables.table import one_line
 
 _INTERCEPT = "(intercept)"
 
@@ -22,7 +26,8 @@ def read(path: Path) -> Model:
     except FileNotFoundError:
         raise Refusal(f"{path}: there is no such file.") from None
     except (ValueError, OSError) as error:
-        raise Refusal(str(error)) from None
+        why = getattr(error, "strerror", None)
+        raise Refusal(f"{path} cannot be read: {why}." if why else str(error)) from None
 
 
 def coefficients(model: Model, level: float) -> list[dict[str, Any]]:
@@ -98,6 +103,12 @@ def show(model: Model, level: float, notes: Sequence[str] = ()) -> None:
     console.print(_table(model, level), "", *_closing(model, level), *notes, sep="\n")
 
 
+def made_of(model: Model) -> list[str]:
+    """Return how features are made of columns, in sentences."""
+    design = model.design
+    return [] if design is None else [*told_levels(design), told_fills(design)]
+
+
 def _table(model: Model, level: float) -> Any:
     table = require("rich.table", "cli").Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     softmax = model.params.w.ndim == 2
@@ -114,9 +125,9 @@ def _table(model: Model, level: float) -> Any:
         if standardised:
             cells.insert(0, _number(row["standardised"]))
         if softmax:
-            cells.insert(0, row["class"])
-        ratio = "" if name == _INTERCEPT else _number(row["odds_ratio"])
-        table.add_row("" if name == before else name, *cells, ratio)
+            cells.insert(0, one_line(row["class"]))
+        ratio = "" if name == _INTERCEPT else _ratio(row["odds_ratio"])
+        table.add_row("" if name == before else one_line(name), *cells, ratio)
         before = name
     return table
 
@@ -128,6 +139,18 @@ def _number(value: float | None) -> str:
     ('0.00123', '1.23e+03', '–')
     """
     return "–" if value is None else f"{value:.3g}"
+
+
+def _ratio(value: float | None) -> str:
+    """Return a ratio in three digits; near 1 in as many as show how it differs.
+
+    >>> _ratio(2.3456), _ratio(0.99766), _ratio(1.0000103), _ratio(1.0)
+    ('2.35', '0.9977', '1.000010', '1')
+    """
+    step = 1.0 if value is None else abs(value - 1)
+    if not 1e-8 < step < 0.01:
+        return _number(value)
+    return f"{value:.{1 - math.floor(math.log10(step))}f}"
 
 
 def _interval(limits: list[float | None]) -> str:
@@ -157,8 +180,8 @@ def _closing(model: Model, level: float) -> list[str]:
     if "dataset" in training:
         where.append(f"from {training['dataset']}")
     if "file" in data:
-        where.append(f"({data['rows']} rows, {data['columns']} columns, "
-                     f"SHA-256 {data['sha256'][:12]}…)")  # fmt: skip
+        size = f"{counted(data['rows'], 'row')}, {counted(data['columns'], 'column')}"
+        where.append(f"({size}, SHA-256 {data['sha256'][:12]}…)")
     if "folds" in training:
         where.append(f"with l2 chosen by {training['folds']}-fold cross-validation")
     return [*lines, f"Made by {' '.join(where)}."]
@@ -178,6 +201,8 @@ def _about_intervals(model: Model, level: float, l2: float | None) -> str:
 
 def _fit_quality(data: dict[str, Any]) -> str:
     auc = f", ROC AUC {data['roc_auc']:.3f}" if data.get("roc_auc") is not None else ""
+    if (some := data.get("roc_auc_examples", data["m_examples"])) < data["m_examples"]:
+        auc += f" (of {some} of them)"
     return (
         f"On the {data['m_examples']} examples it was fitted to: log loss {data['log_loss']:.4f} "
         f"({data['null_log_loss']:.4f} without features), accuracy {data['accuracy']:.3f} "

@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -15,12 +16,13 @@ import jaxlr
 from jaxlr.cli.data import bar, names_of
 from jaxlr.cli.inspection import class_names
 from jaxlr.cli.refusal import Refusal
+from jaxlr.cli.trained import plain
 from jaxlr.design import Design, MissingValue, encode, labels, told_gaps
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model
 from jaxlr.survey import weights_of
-from jaxlr.tables import Chunk, Table, TableError, open_table, rows_of_chunk
+from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.values import levels, numbers
 
 ENDINGS = (".csv", ".parquet", ".feather")
@@ -42,14 +44,21 @@ class Predictions(NamedTuple):
     Args:
         rows: how many.
         counts: how often each class was the most likely.
+        imputed: how many missing values were filled in, by column.
+        unseen: how many levels were counted as the base although they are others, by column.
+        target: the column of labels, where the file has it.
         labelled: how many rows have a label that the model knows.
-        log_loss, accuracy: on those, or None; weighted where the model is and the file has the
-            column.
+        weights: the column that weighted log loss and accuracy, or None.
+        log_loss, accuracy: on the rows with a label, or None.
     """
 
     rows: int
     counts: dict[str, int]
+    imputed: dict[str, int]
+    unseen: dict[str, int]
+    target: str | None
     labelled: int
+    weights: str | None
     log_loss: float | None
     accuracy: float | None
 
@@ -59,6 +68,8 @@ def check_files(data: Path, output: Path | None, as_json: bool) -> None:
     if output is None:
         if as_json:
             raise Refusal("--json: say with --output where the predictions go.")
+        if sys.stdout is None:
+            raise Refusal("standard output is closed: say with --output where to write.")
         return
     if output.suffix.lower() not in ENDINGS:
         raise Refusal(f"{output} is a name that does not end in {' or '.join(ENDINGS)}.")
@@ -72,20 +83,33 @@ def check_files(data: Path, output: Path | None, as_json: bool) -> None:
 
 def content(found: Predictions) -> dict[str, Any]:
     """Return what `--json` prints."""
-    return found._asdict()
+    return {name: plain(value) for name, value in found._asdict().items()}
 
 
 def told(found: Predictions, output: Path | None) -> str:
     """Return what was predicted, in sentences."""
     counts = ", ".join(f"{name} {count}" for name, count in found.counts.items())
     where = "" if output is None else f", written to {output}"
-    text = f"{found.rows} rows{where}; predicted: {counts}."
+    lines = [f"{counted(found.rows, 'row')}{where}; predicted: {counts}."]
+    for what, columns in (
+        ("Missing values imputed", found.imputed),
+        ("Levels not seen, counted as the base", found.unseen),
+    ):
+        if columns:
+            each = listed([f"{name} {count}" for name, count in columns.items()])
+            lines.append(f"{what}: {each}.")
     if found.log_loss is not None:
-        text += (
-            f"\nThe {found.labelled} rows whose class is known: log loss {found.log_loss:.4f}, "
-            f"accuracy {found.accuracy:.3f}."
+        how = "" if found.weights is None else f", weighted by {found.weights}"
+        lines.append(
+            f"The {counted(found.labelled, 'row')} whose class is known{how}: "
+            f"log loss {found.log_loss:.4f}, accuracy {found.accuracy:.3f}."
         )
-    return text
+    elif found.target is not None and not found.labelled:
+        lines.append(
+            f"Column {found.target} holds none of the model's classes ({listed(list(found.counts))}"
+            f"), so that there is no log loss."
+        )
+    return "\n".join(lines)
 
 
 def run(model: Model, path: Path, output: Path | None, options: Options) -> Predictions:
@@ -117,11 +141,14 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
     rows = rows_of_chunk(len(design.features) + len(columns))
     names = class_names(model)
     total, labelled, weight, loss, right = 0, 0, 0.0, 0.0, 0.0
-    counts = np.zeros(len(names), int)
+    counts, imputed, unseen = np.zeros(len(names), int), Counter(), Counter()
     try:
         with _sink(output) as write, bar(f"Predicting {path.name}") as advance:
             for chunk in table.chunks(columns, rows):
-                P, number = _predicted(model, design, chunk, table, rows, options.unseen)
+                features = encode(design, chunk, table, options.unseen)
+                imputed.update(features.imputed)
+                unseen.update(features.unseen)
+                P, number = _predicted(model, features.X, rows)
                 write(_record(P, number, chunk, names, keep, design, table))
                 total, counts = total + chunk.rows, counts + np.bincount(number, None, len(names))
                 if target:
@@ -136,13 +163,17 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
                 raise TableError(f"{path} has no rows.")
     except MissingValue:
         raise TableError(
-            f"{_counted(design, table, columns, rows)} The model was fitted without --impute, and "
+            f"{_all_gaps(design, table, columns, rows)} The model was fitted without --impute, and "
             f"has nothing that stands in for them."
         ) from None
     return Predictions(
         total,
         dict(zip(names, counts.tolist(), strict=True)),
+        dict(imputed),
+        dict(unseen),
+        next(iter(target), None),
         labelled,
+        weights,
         loss / weight if weight else None,
         right / weight if weight else None,
     )
@@ -155,17 +186,13 @@ def _log_probability(params: jaxlr.Params, X: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(Z, axis=0)
 
 
-def _predicted(
-    model: Model, design: Design, chunk: Chunk, table: Table, rows: int, unseen: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _predicted(model: Model, X: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the log probabilities of a chunk, `(K, rows)`, and the most likely classes."""
-    X = np.zeros((len(model.mean), rows))  # all chunks of one shape: one program
-    X[:, : chunk.rows] = encode(design, chunk, table, unseen)
-    X[:, : chunk.rows] -= model.mean[:, None]
-    X[:, : chunk.rows] /= model.scale[:, None]
+    whole = np.zeros((len(model.mean), rows))  # all chunks of one shape: one program
+    whole[:, : X.shape[1]] = (X - model.mean[:, None]) / model.scale[:, None]
     dtype = jnp.zeros(()).dtype
     params = jaxlr.Params(*(jnp.asarray(a, dtype) for a in model.params))
-    P = np.asarray(_log_probability(params, jnp.asarray(X, dtype)))[:, : chunk.rows]
+    P = np.asarray(_log_probability(params, jnp.asarray(whole, dtype)))[:, : X.shape[1]]
     return P, P.argmax(axis=0)
 
 
@@ -220,7 +247,7 @@ def _batches(file: IO[bytes], suffix: str) -> Iterator[Callable[[Any], None]]:
         writer.close()
 
 
-def _counted(design: Design, table: Table, columns: list[str], rows: int) -> str:
+def _all_gaps(design: Design, table: Table, columns: list[str], rows: int) -> str:
     """Return how many values are missing in which columns of the whole file, in a sentence."""
     gaps, total = dict.fromkeys(design.names, 0), 0
     for chunk in table.chunks(columns, rows):

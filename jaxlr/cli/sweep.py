@@ -19,6 +19,7 @@ from jaxlr.cli.trained import objective, plain, trained
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
+from jaxlr.tables import counted
 from jaxlr.types import Penalty, Solution, Status
 
 __all__ = ["Data", "Dataset", "Sweep", "load", "run"]
@@ -83,15 +84,17 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     counts = np.bincount(np.asarray(batch.y, int))
     if folds > counts.min():
         raise Refusal(
-            f"--folds {folds}: class {data.class_names[counts.argmin()]} has {counts.min()} "
-            "examples, and every fold needs one."
+            f"--folds {folds}: class {data.class_names[counts.argmin()]} has "
+            f"{counted(counts.min(), 'example')}, and every fold needs one."
         )
     start = time.perf_counter()
     if sys.stderr.isatty():
         print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
     with ended_by_ctrl_c():
         # One after the other, and what each has freed is given back before the next needs its own.
-        fold_of = jax.device_get(jaxlr.stratified_folds(batch, folds, jax.random.key(seed)))
+        # In a program of its own: operation by operation it would leave 80 MB of small ones.
+        draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
+        fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
         give_back()
         result = jax.device_get(jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of))
         give_back()
@@ -125,6 +128,8 @@ def show(found: Sweep) -> None:
     # A narrower terminal breaks the lines itself, and no number is cut short.
     console.width = max(80, console.width)
     legend = _LEGEND
+    if found.result.best == found.result.best_one_se:
+        legend = f"both: best and 1 SE. {legend}"
     if (found.result.solutions.status == Status.PRECISION_REACHED).any():
         legend += f" precision reached: no nearer can be told in {found.data.batch.X.dtype}."
     console.print(_table(found), "", legend, "", *_closing(found), sep="\n")
@@ -149,7 +154,8 @@ def _table(found: Sweep) -> Any:
     for i, row in enumerate(zip(*columns, strict=True)):
         marks = [word for word, place in (("best", best), ("1 SE", best_one_se)) if i == place]
         style = "bold green" if "best" in marks else "cyan" if marks else None
-        table.add_row("\n".join(marks), *row, style=style)
+        mark = "both" if len(marks) == 2 else "".join(marks)  # of the width of one
+        table.add_row(mark, *row, style=style)
     return table
 
 

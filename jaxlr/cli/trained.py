@@ -66,7 +66,7 @@ def quality(data: Data, fit: Solution) -> dict[str, Any]:
     weights = None if batch.weights is None else np.asarray(batch.weights)
     shares = np.bincount(np.asarray(batch.y, int), weights, batch.n_classes)
     shares = shares / shares.sum()
-    scores = jaxlr.score(fit.params, batch)
+    scores = jax.jit(jaxlr.score)(fit.params, batch)
     found = {
         "m_examples": batch.m_examples,
         "class_shares": shares.tolist(),
@@ -81,4 +81,5 @@ def quality(data: Data, fit: Solution) -> dict[str, Any]:
         Z = jax.jit(jaxlr.logits)(fit.params, batch.X)[some]
         weights = None if batch.weights is None else batch.weights[some]
         found["roc_auc"] = jax.jit(jaxlr.metrics.roc_auc)(Z, batch.y[some], weights)
+        found["roc_auc_examples"] = len(Z)
     return {name: plain(value) for name, value in found.items()}

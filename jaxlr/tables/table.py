@@ -131,6 +131,15 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def counted(count: int, thing: str) -> str:
+    """Return how many things there are, in words.
+
+    >>> counted(1, "row"), counted(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
 
 
@@ -151,6 +160,15 @@ def short(text: str, most: int = 40) -> str:
     """
     text = " ".join(text.split())
     return repr(text if len(text) <= most else f"{text[:most]}…")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with a sign for each end of a line.
+
+    >>> one_line("a\nb")
+    'a↵b'
+    """
+    return "↵".join(text.splitlines())
 
 
 def sentence(error: Exception) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from jaxlr.extras import require
+from jaxlr.tables.table import is_number
 
 
 def is_numeric(kind: Any) -> bool:
@@ -85,6 +87,21 @@ def levels(column: Any, missing: Sequence[str] = ()) -> tuple[np.ndarray, list[s
     place = {text: i for i, text in enumerate(found)}
     table = np.array([*(place.get(text, -1) for text in texts), -1])  # the last one for null
     return table[encoded.indices.fill_null(len(texts)).to_numpy()], found
+
+
+def by_value(level: str) -> str:
+    """Return a level in the one way that its value is written: `1` for `1.0`, and `True`.
+
+    >>> [by_value(level) for level in ("1.0", "01", "2.50", "9007199254740993", "TRUE", "a")]
+    ['1', '1', '2.5', '9007199254740993', 'True', 'a']
+    """
+    if not is_number(level):
+        return level.capitalize() if level.lower() in ("true", "false") else level
+    number = float(level)
+    if not number.is_integer():
+        return repr(number)
+    exact = Decimal(level)  # as a float is not beyond 2⁵³
+    return str(int(exact if exact == exact.to_integral_value() else number))
 
 
 def _decoded(column: Any) -> Any:
