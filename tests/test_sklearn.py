@@ -160,6 +160,24 @@ def test_warm_start_begins_at_the_last_fit():
         model.fit(FLOWERS, TWO)
 
 
+def test_max_iter_counts_steps_and_warm_starts_take_them_one_at_a_time():
+    odds = np.log(TWO.mean() / (1 - TWO.mean()))
+    expected = Reference(**EXACT).fit(FLOWERS, TWO).coef_
+    distances = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = LogisticRegression(max_iter=0).fit(FLOWERS, TWO)
+        np.testing.assert_allclose(start.decision_function(FLOWERS), odds, rtol=1e-12)
+        assert start.n_iter_[0] == 0
+        model = LogisticRegression(max_iter=1, warm_start=True)
+        for _ in range(10):
+            model.fit(FLOWERS, TWO)
+            distances.append(abs(model.coef_ - expected).max())
+            assert model.n_iter_[0] == 1
+    assert (np.diff(distances) < 0).all()
+    assert LogisticRegression(max_iter=2**31).fit(FLOWERS, TWO).n_iter_[0] < 50
+
+
 def test_folds_and_subsets_of_features_share_a_program():
     from jaxlr.fit import _fit
 

@@ -190,9 +190,18 @@ def _real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def passes(max_iter: int) -> np.ndarray:
+    """Return for how many passes over X so many steps are: the first is at the start.
+
+    >>> int(passes(0)), int(passes(500))
+    (1, 501)
+    """
+    return np.asarray(min(max_iter, np.iinfo(np.int32).max - 1) + 1, np.int32)
+
+
 def iterations(solution: Solution) -> np.ndarray:
-    """Return the passes of a fit, or of lanes, without the last one, which certifies."""
-    return np.asarray(solution.num_passes) - 1
+    """Return the steps of a fit, or of lanes: passes but the first and the last, which proves."""
+    return np.asarray(solution.num_passes) - 2
 
 
 def warn_of_failures(solution: Solution) -> None:

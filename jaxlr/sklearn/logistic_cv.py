@@ -20,6 +20,7 @@ from jaxlr.sklearn.data import (
     check,
     check_options,
     iterations,
+    passes,
     precision,
     rows_of,
     strength,
@@ -57,7 +58,7 @@ class LogisticRegressionCV(LinearClassifier):
         Cs_: the values of C, `(P,)`.
         scores_: on the test rows, `(F, 1, P)`.
         coefs_paths_: of each fit, the intercept last, `(F, 1, P, 1 or K, D)`.
-        n_iter_: passes over X until each fit ended, `(F, 1, P)`.
+        n_iter_: steps until each fit ended, `(F, 1, P)`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.pipeline import make_pipeline
@@ -145,7 +146,7 @@ class LogisticRegressionCV(LinearClassifier):
         counts = counts.astype(np.uint8 if counts.max() < 256 else np.int32)
         totals = counts[:, :m] @ data.weights.astype(np.float64)
         l2 = strength(Cs, totals[:, None]).astype(data.X.dtype)
-        max_passes = np.int32(self.max_iter)
+        max_passes = passes(self.max_iter)
         return jax.device_get(fit_splits(batch, counts, l2, tolerance(self.tol, data), max_passes))
 
     def score(self, X: Any, y: Any, **params: Any) -> float:
