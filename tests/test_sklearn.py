@@ -194,6 +194,9 @@ def test_folds_and_subsets_of_features_share_a_program():
         ({"C": np.nan}, "C is nan"),
         ({"tol": -1.0}, "tol is -1.0: None, or a number from 0 on"),
         ({"max_iter": 1.5}, "max_iter is 1.5: an integer from 0 on"),
+        ({"fit_intercept": "no"}, "fit_intercept is 'no': True or False"),
+        ({"warm_start": 2}, "warm_start is 2: True or False"),
+        ({"class_weight": {1: -2.0}}, "class_weight of 1 is -2.0: a number from 0 on"),
     ],
 )
 def test_options_without_meaning_are_refused(options, sentence):
@@ -213,6 +216,14 @@ def test_what_cannot_be_learned_from_is_refused():
         LogisticRegression(class_weight={"spam": 0.0}).fit(FLOWERS, names)
     with pytest.raises(ValueError, match="Cs is -1: values of C, or how many, are due"):
         LogisticRegressionCV(Cs=-1).fit(FLOWERS, TWO)
+    splits = [(np.arange(100), [0]), ([], [0])]
+    for cv, sentence in (
+        ([], r"cv is \[\]: at least one split is due"),
+        (splits, "split 1 of cv trains on no row with a weight above 0"),
+        ([(TWO >= 0, TWO < 0)], "split 0 of cv has no row to score on"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            LogisticRegressionCV(cv=cv).fit(FLOWERS, TWO)
     with pytest.raises(ValueError, match="n_resamples is 0"):
         BootstrapLogisticRegression(n_resamples=0).fit(FLOWERS, TWO)
     model = BootstrapLogisticRegression(n_resamples=3).fit(FLOWERS, TWO)

@@ -83,7 +83,13 @@ class LogisticRegression(LinearClassifier):
         Raises:
             ValueError: what cannot be learned from, or an option that means nothing.
         """
-        check_options(C=self.C, tol=self.tol, max_iter=self.max_iter)
+        check_options(
+            C=self.C,
+            tol=self.tol,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            warm_start=self.warm_start,
+        )
         data = check(self, X, y, sample_weight)
         l2 = strength(self.C, data.weights.sum(dtype=np.float64))
         with precision(data):
