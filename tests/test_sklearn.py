@@ -160,6 +160,24 @@ def test_warm_start_begins_at_the_last_fit():
         model.fit(FLOWERS, TWO)
 
 
+def test_max_iter_counts_steps_and_warm_starts_take_them_one_at_a_time():
+    odds = np.log(TWO.mean() / (1 - TWO.mean()))
+    expected = Reference(**EXACT).fit(FLOWERS, TWO).coef_
+    distances = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = LogisticRegression(max_iter=0).fit(FLOWERS, TWO)
+        np.testing.assert_allclose(start.decision_function(FLOWERS), odds, rtol=1e-12)
+        assert start.n_iter_[0] == 0
+        model = LogisticRegression(max_iter=1, warm_start=True)
+        for _ in range(10):
+            model.fit(FLOWERS, TWO)
+            distances.append(abs(model.coef_ - expected).max())
+            assert model.n_iter_[0] == 1
+    assert (np.diff(distances) < 0).all()
+    assert LogisticRegression(max_iter=2**31).fit(FLOWERS, TWO).n_iter_[0] < 50
+
+
 def test_folds_and_subsets_of_features_share_a_program():
     from jaxlr.fit import _fit
 
@@ -176,6 +194,9 @@ def test_folds_and_subsets_of_features_share_a_program():
         ({"C": np.nan}, "C is nan"),
         ({"tol": -1.0}, "tol is -1.0: None, or a number from 0 on"),
         ({"max_iter": 1.5}, "max_iter is 1.5: an integer from 0 on"),
+        ({"fit_intercept": "no"}, "fit_intercept is 'no': True or False"),
+        ({"warm_start": 2}, "warm_start is 2: True or False"),
+        ({"class_weight": {1: -2.0}}, "class_weight of 1 is -2.0: a number from 0 on"),
     ],
 )
 def test_options_without_meaning_are_refused(options, sentence):
@@ -195,6 +216,14 @@ def test_what_cannot_be_learned_from_is_refused():
         LogisticRegression(class_weight={"spam": 0.0}).fit(FLOWERS, names)
     with pytest.raises(ValueError, match="Cs is -1: values of C, or how many, are due"):
         LogisticRegressionCV(Cs=-1).fit(FLOWERS, TWO)
+    splits = [(np.arange(100), [0]), ([], [0])]
+    for cv, sentence in (
+        ([], r"cv is \[\]: at least one split is due"),
+        (splits, "split 1 of cv trains on no row with a weight above 0"),
+        ([(TWO >= 0, TWO < 0)], "split 0 of cv has no row to score on"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            LogisticRegressionCV(cv=cv).fit(FLOWERS, TWO)
     with pytest.raises(ValueError, match="n_resamples is 0"):
         BootstrapLogisticRegression(n_resamples=0).fit(FLOWERS, TWO)
     model = BootstrapLogisticRegression(n_resamples=3).fit(FLOWERS, TWO)

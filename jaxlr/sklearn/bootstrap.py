@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxlr.refits import bootstrap
 from jaxlr.resampling import poisson_counts
-from jaxlr.sklearn.data import Data, rows_of, tolerance, warn_of_failures
+from jaxlr.sklearn.data import Data, passes, rows_of, tolerance, warn_of_failures
 from jaxlr.sklearn.logistic import LogisticRegression
 from jaxlr.types import Batch, Penalty
 
@@ -127,7 +127,7 @@ class BootstrapLogisticRegression(LogisticRegression):
                 jax.random.key(seed),
                 counts=poisson_counts,
                 tol=tolerance(self.tol, data),
-                max_passes=self.max_iter,
+                max_passes=passes(self.max_iter),
             )
         )
         warn_of_failures(lanes)

@@ -72,6 +72,11 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
             each = compute_class_weight(
                 estimator.class_weight, classes=classes, y=y, sample_weight=weights
             )
+            if not (each >= 0).all():
+                k = np.flatnonzero(~(each >= 0))[0]
+                raise ValueError(
+                    f"class_weight of {classes[k]} is {each[k]}: a number from 0 on is due."
+                )
             weights = np.where(weights > 0, weights * each[codes], 0).astype(X.dtype)
     present = classes[np.unique(codes[weights > 0])]
     if len(present) < 2:
@@ -162,7 +167,7 @@ def strength(C: Any, total: Any) -> Any:
 
 
 def check_options(**options: Any) -> None:
-    """Refuse values of `C`, `tol` or `max_iter` that mean nothing.
+    """Refuse values of estimators' options that mean nothing.
 
     >>> check_options(C=-1.0)
     Traceback (most recent call last):
@@ -179,6 +184,9 @@ def check_options(**options: Any) -> None:
             lambda n: isinstance(n, (int, np.integer)) and n >= 0,
             "an integer from 0 on is due",
         ),
+        "fit_intercept": (_truth, "True or False is due"),
+        "warm_start": (_truth, "True or False is due"),
+        "refit": (_truth, "True or False is due"),
     }
     for name, value in options.items():
         fits, rule = due[name]
@@ -190,9 +198,22 @@ def _real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def _truth(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def passes(max_iter: int) -> int:
+    """Return for how many passes over X so many steps are: the first is at the start.
+
+    >>> passes(0), passes(500)
+    (1, 501)
+    """
+    return min(int(max_iter), np.iinfo(np.int32).max - 1) + 1
+
+
 def iterations(solution: Solution) -> np.ndarray:
-    """Return the passes of a fit, or of lanes, without the last one, which certifies."""
-    return np.asarray(solution.num_passes) - 1
+    """Return the steps of a fit, or of lanes: passes but the first and the last, which proves."""
+    return np.asarray(solution.num_passes) - 2
 
 
 def warn_of_failures(solution: Solution) -> None:

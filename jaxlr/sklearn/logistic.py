@@ -16,6 +16,7 @@ from jaxlr.sklearn.data import (
     check_options,
     iterations,
     params_of,
+    passes,
     precision,
     rows_of,
     strength,
@@ -39,12 +40,12 @@ class LogisticRegression(LinearClassifier):
         fit_intercept: whether there is one; else it is 0.
         class_weight: None, `{label: weight}`, or "balanced": `Σc / (K·Σc of the class)`.
         random_state: has no effect, since nothing is drawn.
-        max_iter: the most passes over X.
+        max_iter: the most steps, of one pass over X each; 0 leaves `coef_` at the start.
         warm_start: whether fit starts at the last fit's `coef_` and `intercept_`.
 
     Attributes set by fit:
         classes_, coef_, intercept_, n_features_in_, feature_names_in_: as for `LinearClassifier`.
-        n_iter_: passes over X until the fit ended, `(1,)`.
+        n_iter_: steps until the fit ended, `(1,)`.
         suboptimality_: an upper bound on the mean loss's distance from its optimum; infinite
             without penalty.
 
@@ -82,7 +83,13 @@ class LogisticRegression(LinearClassifier):
         Raises:
             ValueError: what cannot be learned from, or an option that means nothing.
         """
-        check_options(C=self.C, tol=self.tol, max_iter=self.max_iter)
+        check_options(
+            C=self.C,
+            tol=self.tol,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            warm_start=self.warm_start,
+        )
         data = check(self, X, y, sample_weight)
         l2 = strength(self.C, data.weights.sum(dtype=np.float64))
         with precision(data):
@@ -95,7 +102,7 @@ class LogisticRegression(LinearClassifier):
             penalty,
             init=self._start(data, batch),
             tol=tolerance(self.tol, data),
-            max_passes=self.max_iter,
+            max_passes=passes(self.max_iter),
         )
         solution = jax.device_get(solution)
         warn_of_failures(solution)

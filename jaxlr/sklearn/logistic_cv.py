@@ -20,6 +20,7 @@ from jaxlr.sklearn.data import (
     check,
     check_options,
     iterations,
+    passes,
     precision,
     rows_of,
     strength,
@@ -57,7 +58,7 @@ class LogisticRegressionCV(LinearClassifier):
         Cs_: the values of C, `(P,)`.
         scores_: on the test rows, `(F, 1, P)`.
         coefs_paths_: of each fit, the intercept last, `(F, 1, P, 1 or K, D)`.
-        n_iter_: passes over X until each fit ended, `(F, 1, P)`.
+        n_iter_: steps until each fit ended, `(F, 1, P)`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.pipeline import make_pipeline
@@ -101,12 +102,18 @@ class LogisticRegressionCV(LinearClassifier):
         Raises:
             ValueError: what cannot be learned from, or an option that means nothing.
         """
-        check_options(tol=self.tol, max_iter=self.max_iter)
+        check_options(
+            refit=self.refit,
+            tol=self.tol,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+        )
         Cs = self._grid()
         routed = self._route("fit", sample_weight=sample_weight, **params)
         data = check(self, X, y, sample_weight)
         splitter: Any = check_cv(self.cv, data.y, classifier=True)
         splits = list(splitter.split(data.X, data.y, **routed["split"]))
+        _check_splits(splits, data.weights)
         with precision(data):
             lanes = self._fits(data, Cs, splits)
         warn_of_failures(lanes)
@@ -145,7 +152,7 @@ class LogisticRegressionCV(LinearClassifier):
         counts = counts.astype(np.uint8 if counts.max() < 256 else np.int32)
         totals = counts[:, :m] @ data.weights.astype(np.float64)
         l2 = strength(Cs, totals[:, None]).astype(data.X.dtype)
-        max_passes = np.int32(self.max_iter)
+        max_passes = np.int32(passes(self.max_iter))
         return jax.device_get(fit_splits(batch, counts, l2, tolerance(self.tol, data), max_passes))
 
     def score(self, X: Any, y: Any, **params: Any) -> float:
@@ -187,6 +194,17 @@ class LogisticRegressionCV(LinearClassifier):
         for C in Cs.tolist():
             check_options(C=C)
         return Cs.astype(np.float64)
+
+
+def _check_splits(splits: list[Split], weights: np.ndarray) -> None:
+    if not splits:
+        raise ValueError(f"cv is {splits!r}: at least one split is due.")
+    rows = np.arange(len(weights))
+    for f, (train, test) in enumerate(splits):
+        if not weights[train].any():
+            raise ValueError(f"split {f} of cv trains on no row with a weight above 0.")
+        if not len(rows[test]):
+            raise ValueError(f"split {f} of cv has no row to score on.")
 
 
 def knowing(scorer: Callable, classes: np.ndarray) -> Callable:
