@@ -23,7 +23,7 @@ MEMORY = 2**30  # bytes that the lanes of a chunk may need together
 _LOGITS = 2**19  # of a tile, of all lanes of a chunk: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
 _TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a program holds
-_VECTORS = 32  # copies of a lane's parameters
+_VECTORS = 40  # copies of a lane's parameters
 
 
 def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> int:

@@ -37,7 +37,8 @@ class Search(NamedTuple):
         preconditioned: P·grad.
         direction, step: the next point is `x + step·direction`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`; H is L-BFGS's inverse Hessian.
-        S, Y, rho: differences of points and gradients, newest first, and `1/sᵀy` or 0.
+        S, Y, PY, rho: differences of points, of gradients and of P·grad, newest first, and
+            `1/sᵀy` or 0.
         scale: of P in H.
         milestone: `gᵀPg` when it was last halved.
         stalls: steps below the value's rounding since then.
@@ -54,6 +55,7 @@ class Search(NamedTuple):
     decrement: Array
     S: Array
     Y: Array
+    PY: Array
     rho: Array
     scale: Array
     milestone: Array
@@ -67,7 +69,7 @@ def start(x: Array) -> Search:
     dtype, zeros = x.dtype, jnp.zeros_like(x)
     infinite, pairs = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, x.size), dtype)
     return Search(
-        x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite, pairs, pairs,
+        x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite, pairs, pairs, pairs,
         jnp.zeros(_MEMORY, dtype), jnp.ones((), dtype), infinite,
         jnp.int32(0), jnp.int32(0), jnp.int32(RUNNING),
     )  # fmt: skip
@@ -142,14 +144,14 @@ def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
 
     s, y = x - search.x, grad - search.grad
     curved = ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
-    S, Y, rho = _remember(search, s, y, curved)
     Py = preconditioned - search.preconditioned
+    S, Y, PY, rho = _remember(search, s, y, Py, curved)
     scale = jnp.where(curved, _ratio(s @ y, y @ Py), search.scale)
-    direction = -_lbfgs(grad, S, Y, rho, lambda q: scale * precondition(q))
+    direction = -_lbfgs(grad, preconditioned, S, Y, PY, rho, scale)
     moved = search._replace(
         x=x, value=value, grad=grad, preconditioned=preconditioned, direction=direction,
         step=jnp.ones_like(search.step), decrement=-(grad @ direction) / 2,
-        S=S, Y=Y, rho=rho, scale=scale,
+        S=S, Y=Y, PY=PY, rho=rho, scale=scale,
     )  # fmt: skip
 
     new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), moved, rejected)
@@ -168,7 +170,7 @@ def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
     )
 
 
-def _remember(search: Search, s: Array, y: Array, curved: Array) -> tuple[Array, Array, Array]:
+def _remember(search: Search, s: Array, y: Array, Py: Array, curved: Array) -> tuple[Array, ...]:
     """Put a pair in front of the others, with ρ = 0, which has no effect, if it is not curved."""
 
     def push(new, old):
@@ -177,6 +179,7 @@ def _remember(search: Search, s: Array, y: Array, curved: Array) -> tuple[Array,
     return (
         push(s, search.S),
         push(y, search.Y),
+        push(Py, search.PY),
         push(jnp.where(curved, _ratio(1, s @ y), 0), search.rho),
     )
 
@@ -185,18 +188,21 @@ def _ratio(a, b: Array) -> Array:
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
-def _lbfgs(g: Array, S: Array, Y: Array, rho: Array, initial: Callable) -> Array:
-    """Return `H·g` by the two-loop recursion; pairs with ρ = 0 change nothing."""
+def _lbfgs(g: Array, Pg: Array, S: Array, Y: Array, PY: Array, rho: Array, scale: Array) -> Array:
+    """Return `H·g` by the two-loop recursion; pairs with ρ = 0 change nothing.
 
-    def newest_first(q, pair):
-        s, y, rho = pair
+    P is linear: that of what is left of g is known from Pg and PY, without another product.
+    """
+
+    def newest_first(left, pair):
+        (q, Pq), (s, y, Py, rho) = left, pair
         a = rho * (s @ q)
-        return q - a * y, a
+        return (q - a * y, Pq - a * Py), a
 
     def oldest_first(r, pair):
         s, y, rho, a = pair
         return r + s * (a - rho * (y @ r)), None
 
-    q, a = lax.scan(newest_first, g, (S, Y, rho))
-    r, _ = lax.scan(oldest_first, initial(q), (S, Y, rho, a), reverse=True)
+    (_, Pq), a = lax.scan(newest_first, (g, Pg), (S, Y, PY, rho))
+    r, _ = lax.scan(oldest_first, scale * Pq, (S, Y, rho, a), reverse=True)
     return r

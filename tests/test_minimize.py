@@ -109,4 +109,5 @@ def test_lbfgs_matrix_is_the_dense_bfgs_formula(x64):
         pairs.insert(0, (s, y, rho))
     S, Y, rho = (jnp.asarray(np.stack(a)) for a in zip(*pairs, strict=True))
     g = jnp.asarray(rng.normal(size=4))
-    np.testing.assert_allclose(minimize._lbfgs(g, S, Y, rho, lambda q: P @ q), H @ g, rtol=1e-12)
+    product = minimize._lbfgs(g, P @ g, S, Y, Y @ P, rho, jnp.array(1.0))
+    np.testing.assert_allclose(product, H @ g, rtol=1e-12)
