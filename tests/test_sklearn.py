@@ -134,7 +134,7 @@ def test_float32_stays_float32_and_float64_is_float64_whatever_jax_does(x64_off)
 
 
 def test_a_fit_that_fails_says_why():
-    with pytest.warns(ConvergenceWarning, match=r"The fit did not converge: max_passes .* Raise"):
+    with pytest.warns(ConvergenceWarning, match=r"The fit did not converge: max_iter .* Raise"):
         LogisticRegression(max_iter=2).fit(IRIS, SPECIES)
     with pytest.warns(ConvergenceWarning, match="there is no finite optimum"):
         LogisticRegression(C=np.inf).fit(FLOWERS, SPECIES[:100])

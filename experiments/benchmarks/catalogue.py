@@ -40,14 +40,20 @@ def workload(name: str, quick: bool) -> Workload:
     return _ALL[name](quick)
 
 
-def _cv(label: str, solver: str, columns: int | None = None) -> Way:
-    options = tuple({"solver": solver, **jobs} for jobs in _JOBS)
+def _cv(solver: str, columns: int | None = None, tol: float | None = None) -> Way:
+    label, options = _jobs(solver, tol)
     return Way(f"LogisticRegressionCV {label}", "peers:sklearn_cv", options, (None, columns))
 
 
-def _loop(solver: str, part=(None, None)) -> Way:
-    options = tuple({"solver": solver, **jobs} for jobs in _JOBS)
-    return Way(f"scikit-learn {solver}", "peers:sklearn_loop", options, part)
+def _loop(solver: str, part=(None, None), tol: float | None = None) -> Way:
+    label, options = _jobs(solver, tol)
+    return Way(f"scikit-learn {label}", "peers:sklearn_loop", options, part)
+
+
+def _jobs(solver: str, tol: float | None) -> tuple[str, tuple[dict[str, Any], ...]]:
+    given = {"solver": solver} if tol is None else {"solver": solver, "tol": tol}
+    label = solver if tol is None else f"{solver}, tol {tol:.0e}"
+    return label, tuple({**given, **jobs} for jobs in _JOBS)
 
 
 def _one(solver: str) -> Way:
@@ -74,7 +80,7 @@ def _w1(quick: bool) -> Workload:
         f"{m:,} × {n}, correlated; 5 folds × 10 C",
         lambda: workloads.cross_validation(m, n, 5, 10),
         (
-            _CV, _cv("lbfgs", "lbfgs"), _cv("newton-cholesky", "newton-cholesky"),
+            _CV, _cv("lbfgs"), _cv("lbfgs", tol=1e-6), _cv("newton-cholesky"),
             Way("glum", "peers:glum_loop", _JOBS, (None, 2)), *_general(2),
         ),
     )  # fmt: skip
@@ -85,7 +91,7 @@ def _w2(quick: bool) -> Workload:
     return Workload(
         f"{m:,} × {n}, correlated; 10 folds × {values} C",
         lambda: workloads.cross_validation(m, n, 10, values),
-        (_CV, _cv("lbfgs", "lbfgs", 2), _cv("newton-cholesky", "newton-cholesky", 2)),
+        (_CV, _cv("lbfgs", 2), _cv("lbfgs", 2, 1e-6), _cv("newton-cholesky", 2)),
     )
 
 
@@ -96,7 +102,12 @@ def _w3(quick: bool) -> Workload:
         f"linear probe: {m:,} × {n}, {K} classes; {values} penalties",
         lambda: workloads.probe(m, n, K, values),
         # Not newton-cholesky: one step on 5,120 parameters takes it minutes.
-        (Way("jaxlr", "ours:sweep"), _loop("lbfgs", part), *_general(penalties=part[0])),
+        (
+            Way("jaxlr", "ours:sweep"),
+            _loop("lbfgs", part),
+            _loop("lbfgs", part, 1e-6),
+            *_general(penalties=part[0]),
+        ),
     )
 
 
@@ -107,8 +118,8 @@ def _w4(quick: bool) -> Workload:
         f"bootstrap: {count:,} refits of {m:,} × {n}",
         lambda: workloads.resamples(m, n, count),
         (
-            Way("jaxlr", "ours:bootstrap"), _loop("lbfgs", part), _loop("newton-cholesky", part),
-            Way("glum", "peers:glum_loop", _JOBS, part),
+            Way("jaxlr", "ours:bootstrap"), _loop("lbfgs", part), _loop("lbfgs", part, 1e-6),
+            _loop("newton-cholesky", part), Way("glum", "peers:glum_loop", _JOBS, part),
         ),
     )  # fmt: skip
 
@@ -131,7 +142,7 @@ def _w7(quick: bool) -> Workload:
         f"breast cancer, 569 × 30, standardised; 10 folds × {values} C",
         lambda: workloads.breast_cancer(10, values),
         (
-            _CV, _cv("lbfgs", "lbfgs"), _cv("newton-cholesky", "newton-cholesky"),
+            _CV, _cv("lbfgs"), _cv("lbfgs", tol=1e-6), _cv("newton-cholesky"),
             Way("glum", "peers:glum_loop", part=(5, 2)), *_general(None, 10),
         ),
     )  # fmt: skip

@@ -224,5 +224,6 @@ def warn_of_failures(solution: Solution) -> None:
         return
     fits = f"{failed.size} of {status.size} fits" if status.size > 1 else "The fit"
     why = "; ".join(Status(code).message for code in np.unique(failed))
+    why = why.replace("max_passes", "max_iter")  # as the estimators name it
     advice = ". Raise max_iter" if Status.OUT_OF_PASSES in failed else ""
     warnings.warn(f"{fits} did not converge: {why}{advice}.", ConvergenceWarning, stacklevel=3)
