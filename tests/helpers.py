@@ -13,6 +13,9 @@ import jaxlr
 from jaxlr import tiles
 from jaxlr.objective import NO_PENALTY
 
+# A process begins with this to hear Ctrl-C: what a shell starts in the background ignores it.
+ATTENTIVE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 
 def tolerance(dtype, factor=1.0):
     """Return `{rtol, atol}`: 1e-12 in float64, near 1e-5 in float32, times a factor."""

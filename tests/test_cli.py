@@ -22,6 +22,7 @@ import jaxlr
 from jaxlr import Status, cli
 from jaxlr.cli import app, sweep
 from jaxlr.model_file import load_model
+from tests.helpers import ATTENTIVE
 
 # One size for all in this process: it is compiled once.
 SMALL = ["sweep", "--folds", "3", "--penalties", "4", "--l2-min", "1e-3", "--seed", "7"]
@@ -321,8 +322,9 @@ def test_an_interruption_leaves_the_old_picture_whole(found, tmp_path, monkeypat
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_the_work_at_once(tmp_path):
-    code = """
-import os, signal
+    code = f"""
+{ATTENTIVE}
+import os
 import jaxlr
 from jaxlr import cli
 jaxlr.cross_validate = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
@@ -339,7 +341,8 @@ def test_ctrl_c_while_importing_is_no_traceback(tmp_path):
     (tmp_path / "jax.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
     )
-    command = [sys.executable, "-c", "import jaxlr_command; jaxlr_command.main()"]
+    code = f"{ATTENTIVE}; import jaxlr_command; jaxlr_command.main()"
+    command = [sys.executable, "-c", code]
     paths = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False

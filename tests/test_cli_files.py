@@ -20,6 +20,7 @@ from experiments.large_csv import run_all
 from jaxlr.cli import app, inspection, predicting, trained
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
+from tests.helpers import ATTENTIVE
 
 
 def run(*args, **settings):
@@ -307,7 +308,8 @@ def test_a_signal_while_predicting_leaves_no_file(fitted, tmp_path, number, code
     lines = (folder / "people.csv").read_text().splitlines(keepends=True)
     path = tmp_path / "many.csv"
     path.write_text(lines[0] + "".join(lines[1:]) * 20_000)
-    command = [sys.executable, "-m", "jaxlr.cli", "predict", folder / "model.npz", path, "-o"]
+    program = f"{ATTENTIVE}; from jaxlr.cli import main; main()"
+    command = [sys.executable, "-c", program, "predict", folder / "model.npz", path, "-o"]
     process = subprocess.Popen([*command, tmp_path / "scored.csv"], stderr=subprocess.PIPE)
     while process.poll() is None and len(os.listdir(tmp_path)) < 2:
         time.sleep(0.01)
