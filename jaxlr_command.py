@@ -4,11 +4,9 @@ import signal
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C while it is imported ends it at once, without a traceback."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # and not ignored, as in the background
+    """Run the command line. Ctrl-C ends it at once, from here on: see `jaxlr.cli.interrupt`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from jaxlr.cli import main
 
-    signal.signal(signal.SIGINT, before)
     main()

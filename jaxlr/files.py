@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -41,7 +43,7 @@ def write_atomically(path: str | os.PathLike, replace: bool = True) -> Iterator[
     try:
         if target.exists() and not target.is_file():
             raise OSError("it is there already, and is not a file")
-        with open(temporary, "xb") as file:
+        with _removed_if_killed(temporary), open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -53,3 +55,26 @@ def write_atomically(path: str | os.PathLike, replace: bool = True) -> Iterator[
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def _removed_if_killed(path: Path) -> Iterator[None]:
+    """Remove a file before a signal ends the process, where it would end it at once."""
+    dying = [number for number in (signal.SIGINT, signal.SIGTERM)
+             if signal.getsignal(number) is signal.SIG_DFL]  # fmt: skip
+    if threading.current_thread() is not threading.main_thread():
+        dying = []  # only the main thread may say what a signal does
+
+    def die(number, _):
+        with contextlib.suppress(OSError):
+            path.unlink()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in dying:
+        signal.signal(number, die)
+    try:
+        yield
+    finally:
+        for number in dying:
+            signal.signal(number, signal.SIG_DFL)

@@ -125,10 +125,16 @@ def _check(tallies: dict[str, Tally], table: Table, roles: Roles) -> None:
         raise TableError(f"--target {roles.target}: it {trouble[roles.target]}.")
     if trouble:
         reasons = "; ".join(f"{name} {why}" for name, why in trouble.items())
+        advice = f"Leave them out, as by --exclude {','.join(trouble)}"
+        if any(name in table.others for name in trouble):
+            advice += "; or make numbers or text of what is neither"
+        if any(name not in table.others for name in trouble):
+            advice += (
+                "; or say --categorical for a column of levels, and --missing for a word that "
+                "stands for a missing value"
+            )
         raise TableError(
-            f"{table.path} has columns that are no features as they are: {reasons}. Leave them "
-            f"out, as by --exclude {','.join(trouble)}; or say --categorical for a column of "
-            f"levels, and --missing for a word that stands for a missing value."
+            f"{table.path} has columns that are no features as they are: {reasons}. {advice}."
         )
 
 
@@ -186,8 +192,8 @@ def _add(
         return _add_levels(tally, column, weights, table, _MOST_LEVELS)
     odd = is_number if tally.levels else lambda level: not is_number(level)
     i, said = first_level(name, chunk, table, odd)
-    kinds = "text and, as" if tally.levels else "numbers and, as"
-    return tally._replace(trouble=f"holds {kinds} {said} in {table.place(chunk.start + i)}")
+    kinds = "text and numbers" if tally.levels else "numbers and text"
+    return tally._replace(trouble=f"holds {kinds}, as {said} in {table.place(chunk.start + i)}")
 
 
 def _commas(tally: Tally, name: str, chunk: Chunk, table: Table) -> Tally:

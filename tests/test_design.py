@@ -135,7 +135,7 @@ IDS = "id,x,y\n" + "".join(f"p{i},{i % 7},{i % 2}\n" for i in range(200))
         ("x,y\n" + "".join(f"{i},{i / 7}\n" for i in range(50)), {}, "50 different .* not classes"),
         ("x,z,y\n1,,a\n,2,b\n,3,b\n", {}, "missing values, of 3 rows: x 2, z 1. .*--impute mean"),
         (IDS, {}, "id has more than 100 different values, such as 'p0'.*--exclude id"),
-        ("x,y\n1,a\n2,b\noops,a\n", {}, "x holds numbers and, as 'oops' in line 4"),
+        ("x,y\n1,a\n2,b\noops,a\n", {}, "x holds numbers and text, as 'oops' in line 4"),
         (
             'x,y\n"51,5",a\n"3,0",b\n',
             {},

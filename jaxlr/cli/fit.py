@@ -10,7 +10,6 @@ import numpy as np
 import jaxlr
 from jaxlr.cli import inspection
 from jaxlr.cli.data import Data
-from jaxlr.cli.interrupt import ended_by_ctrl_c
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
 from jaxlr.model_file import Model, write_model
@@ -43,9 +42,8 @@ def run(data: Data, l2: float | None) -> Fit:
         "standardised": data.standardised,
         "dtype": str(batch.X.dtype),
     }
-    with ended_by_ctrl_c():
-        solution = jax.device_get(jaxlr.fit(batch, Penalty(np.asarray(l2, batch.X.dtype))))
-        model = trained(data, solution, l2, training)
+    solution = jax.device_get(jaxlr.fit(batch, Penalty(np.asarray(l2, batch.X.dtype))))
+    model = trained(data, solution, l2, training)
     return Fit(data, l2, solution, model, time.perf_counter() - start)
 
 
@@ -55,7 +53,7 @@ def failure(found: Fit) -> str | None:
     if status.ok:
         return None
     fix = " A penalty makes one: --l2 0.001." if status == Status.NO_FINITE_OPTIMUM else ""
-    return f"the fit failed: {status.message}.{fix}"
+    return f"the fit failed: {status.message}.{fix} No model is written."
 
 
 def show(found: Fit, level: float) -> None:
@@ -70,6 +68,6 @@ def content(found: Fit, level: float) -> dict[str, Any]:
 
 
 def write(found: Fit, output: Path | None) -> None:
-    """Write the model, where it was asked for."""
-    if output is not None:
+    """Write the model, where it was asked for and there is one."""
+    if output is not None and failure(found) is None:
         write_model(output, found.model)

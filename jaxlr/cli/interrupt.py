@@ -1,32 +1,13 @@
-"""Ctrl-C while XLA works, and SIGTERM at any time."""
+"""Ctrl-C ends a command at once, wherever it is."""
 
-import contextlib
 import signal
-import sys
-from collections.abc import Iterator
 
 
-@contextlib.contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the process at once: XLA is deaf to them, and no file is open."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def end_at_once() -> None:
+    """Let Ctrl-C end the process as SIGTERM does, and not by an exception.
 
-
-@contextlib.contextmanager
-def tidied_after_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as an exception does, so that no half-written file is left."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    An exception is lost where Python ignores it, as in a callback of its garbage collector, and
+    XLA is deaf to it. What is half written goes all the same: see `jaxlr.files`.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

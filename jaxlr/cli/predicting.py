@@ -96,8 +96,11 @@ def told(found: Predictions, output: Path | None) -> str:
         ("Levels not seen, counted as the base", found.unseen),
     ):
         if columns:
-            each = listed([f"{name} {count}" for name, count in columns.items()])
-            lines.append(f"{what}: {each}.")
+            each = [
+                f"{name} {count}{' (every row)' if count == found.rows else ''}"
+                for name, count in columns.items()
+            ]
+            lines.append(f"{what}: {listed(each)}.")
     if found.log_loss is not None:
         how = "" if found.weights is None else f", weighted by {found.weights}"
         lines.append(
@@ -124,6 +127,12 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
     words = (*design.missing, *options.missing)
     table = open_table(path, delimiter=options.delimiter, missing=words)
     absent = [name for name in design.names if name not in table.names]
+    named = [name for name in design.names if not name.isdigit()]
+    if table.target is not None and named:
+        raise Refusal(
+            f"{path} has features by number only, and the model has columns with names: "
+            f"{listed(named)}."
+        )
     if absent and table.target is None:  # in LIBSVM text, what is absent is zero
         raise Refusal(f"{path} lacks columns of the model: {', '.join(absent)}.")
     for name in design.names:

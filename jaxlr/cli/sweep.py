@@ -12,7 +12,6 @@ import numpy as np
 import jaxlr
 from jaxlr import plots
 from jaxlr.cli.data import Data, load
-from jaxlr.cli.interrupt import ended_by_ctrl_c
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
@@ -90,15 +89,14 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     start = time.perf_counter()
     if sys.stderr.isatty():
         print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
-    with ended_by_ctrl_c():
-        # One after the other, and what each has freed is given back before the next needs its own.
-        # In a program of its own: operation by operation it would leave 80 MB of small ones.
-        draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
-        fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
-        give_back()
-        result = jax.device_get(jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of))
-        give_back()
-        path = jax.device_get(jaxlr.sweep(batch, Penalty(l2)))
+    # One after the other, and what each has freed is given back before the next needs its own.
+    # In a program of its own: operation by operation it would leave 80 MB of small ones.
+    draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
+    fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
+    give_back()
+    result = jax.device_get(jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of))
+    give_back()
+    path = jax.device_get(jaxlr.sweep(batch, Penalty(l2)))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
 
 
@@ -116,10 +114,17 @@ def failure(found: Sweep) -> str | None:
         return None
     lane, fold = failed[0]
     on = "all examples" if fold == folds.shape[1] else f"those outside fold {fold}"
+    lost = "" if _has_model(found) else " The best one is among them: no model is written."
     return (
         f"{len(failed)} of {status.size} fits failed; the first is l2 = "
         f"{found.result.penalties.l2[lane]:.2e} on {on}: {Status(int(status[lane, fold])).message}."
+        f"{lost}"
     )
+
+
+def _has_model(found: Sweep) -> bool:
+    """Whether the best penalty's fit to all examples is an optimum."""
+    return int(found.result.best) >= 0 and Status(int(_chosen(found).status)).ok
 
 
 def show(found: Sweep) -> None:
@@ -254,12 +259,12 @@ def model(found: Sweep) -> Model:
 
 
 def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
-    """Write the picture and the model, where they were asked for."""
+    """Write the picture and the model, where they were asked for and there is a model."""
     data, how = found.data, _training(found)
     if plot is not None:
         names, title = data.feature_names, f"{data.name}: {how['folds']}-fold cross-validation"
         figure = plots.sweep_figure(found.result, found.path, names, title, "standard deviation")
         with write_atomically(plot) as file:
             figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
-    if output is not None:
+    if output is not None and _has_model(found):
         write_model(output, model(found))
