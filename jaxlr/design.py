@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxlr.survey import Roles, Survey, Tally, first_level
 from jaxlr.tables import Chunk, Table, TableError, is_number, listed
-from jaxlr.tables.table import one_line, short
+from jaxlr.tables.table import counted, one_line, short
 from jaxlr.tables.values import by_value, levels, numbers
 
 _MOST_FRACTIONS = 10  # classes, where one is no integer
@@ -207,7 +207,8 @@ def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
     target = f"--target {roles.target}"
     if tally.missing:
         raise TableError(
-            f"{target}: {tally.missing} of its values are missing in {table.path}: drop such rows."
+            f"{target}: it is missing in {counted(tally.missing, 'row')} of {table.path}: drop "
+            "such rows."
         )
     found = {level: weight for level, weight in (tally.levels or {}).items() if weight > 0}
     if all(map(is_number, found)):

@@ -189,6 +189,7 @@ def test_a_sweep_of_a_file_with_three_classes(tmp_path):
     ("args", "message"),
     [
         (["fit", "none.csv", "--target", "y"], "none.csv: there is no such file."),
+        (["fit", ".", "--target", "y"], ". is a folder: a file is due."),
         (["fit", "people.csv"], "--target is not given"),
         (["fit", "people.csv", "--target", "id", "--weights", "id"], "--weights id: that is the"),
         (["sweep", "people.csv", "--target", "sick", "--dataset", "iris"], "give one of them"),

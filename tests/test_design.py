@@ -131,7 +131,7 @@ IDS = "id,x,y\n" + "".join(f"p{i},{i % 7},{i % 2}\n" for i in range(200))
         ("x,y\n1,a\n2,b\n", {"target": "Y"}, "--target Y: .* no such column. Is y meant"),
         ("x,y\n1,a\n2,b\n", {"exclude": ("z",)}, "--exclude z: "),
         ("x,y\n1,a\n2,a\n", {}, "all rows of .* are 'a'"),
-        ("x,y\n1,a\n2,\n3,b\n", {}, "--target y: 1 of its values are missing"),
+        ("x,y\n1,a\n2,\n3,b\n", {}, "--target y: it is missing in 1 row of .*: drop such"),
         ("x,y\n" + "".join(f"{i},{i / 7}\n" for i in range(50)), {}, "50 different .* not classes"),
         ("x,z,y\n1,,a\n,2,b\n,3,b\n", {}, "missing values, of 3 rows: x 2, z 1. .*--impute mean"),
         (IDS, {}, "id has more than 100 different values, such as 'p0'.*--exclude id"),

@@ -177,6 +177,8 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     features = features or named
     exclude = names_of(options.exclude, table, "--exclude")
     categorical = names_of(options.categorical, table, "--categorical")
+    if target in exclude:
+        raise Refusal(f"--exclude {target}: that is the target.")
     if target in categorical:
         raise Refusal(f"--categorical {target}: that is the target, which is levels anyhow.")
     left_out = {target, options.weights, *exclude}

@@ -204,7 +204,7 @@ def _edge(found: Sweep) -> str:
 
 def _pictures(found: Sweep) -> str:
     data, result = found.data, found.result
-    l2, n = result.penalties.l2, data.batch.n_features
+    l2 = result.penalties.l2
     unit = "standard deviation" if _standardised(found) else "unit"
     path = plots.coefficient_path(l2, found.path, data.feature_names, unit=unit)
     if result.best >= 0:
@@ -218,7 +218,7 @@ def _pictures(found: Sweep) -> str:
         figure(
             path,
             "Coefficients",
-            f"Of the {n:,} features the largest are named. Dashed: the best penalty.",
+            "Of each feature, along the penalty. Dashed: the best penalty.",
         ),
     ]
     Z = _out_of_fold(found)

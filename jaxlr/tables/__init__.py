@@ -54,6 +54,8 @@ def open_table(
     (('age', 'city'), ['31', None])
     """
     path = Path(path)
+    if path.is_dir():
+        raise TableError(f"{path} is a folder: a file is due.")
     if not path.is_file():
         raise TableError(f"{path}: there is no such file.")
     suffixes = [suffix.lower() for suffix in path.suffixes]
