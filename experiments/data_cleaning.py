@@ -28,7 +28,7 @@ from jax import lax
 
 import jaxlr
 from experiments import record
-from experiments.leave_one_out import found, standardised
+from experiments.leave_one_out import standardised, told
 from experiments.real_data import sets
 from jaxlr.metrics import roc_auc
 
@@ -166,11 +166,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Clean each data set; print, save and draw."""
-    rows = []
     with jax.enable_x64(True):
-        for data in found(NAMES):
-            print(data.name, end=" ", flush=True)
-            rows.append(study(data))
+        rows = [study(data) for data in told(NAMES)]
     print(
         f"\n\n{SHARE:.0%} of the labels flipped; means over {SEEDS} splits, after {STEPS} steps\n"
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +56,13 @@ def found(names: Iterable[str]) -> list[sets.DataSet]:
     every = itertools.chain(sets.scikit_learns(), sets.statsmodels(), sets.rs())
     by_name = {data.name: data for data in every if data.name in names}
     return [by_name[name] for name in names]
+
+
+def told(names: Iterable[str]) -> Iterator[sets.DataSet]:
+    """Yield the data sets of these names, and print each name when its turn comes."""
+    for data in found(names):
+        print(data.name, end=" ", flush=True)
+        yield data
 
 
 def standardised(data: sets.DataSet) -> np.ndarray:
@@ -229,9 +236,7 @@ def main() -> None:
     rows = []
     with jax.enable_x64(True):
         for names, n, m in ((TWO, 32, 1024), (THREE, 13, 263)):
-            for data in found(names):
-                print(data.name, end=" ", flush=True)
-                rows.append(summary(data.name, curve(padded(data, n, m))))
+            rows += [summary(data.name, curve(padded(data, n, m))) for data in told(names)]
     print("\n\nLeave-one-out loss, exact by refits, and the error of one Newton step\n")
     show(rows)
     errors = np.abs([row["error"][row["best"]] for row in rows])

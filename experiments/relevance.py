@@ -24,7 +24,7 @@ import numpy as np
 
 import jaxlr
 from experiments import record
-from experiments.leave_one_out import found, standardised
+from experiments.leave_one_out import standardised, told
 from experiments.real_data import sets
 
 NAMES = ("sklearn/breast_cancer", "car/Mroz", "Ecdat/Hdma", "Ecdat/Males")
@@ -149,11 +149,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Search on each data set; print, save and draw."""
-    rows = []
     with jax.enable_x64(True):
-        for data in found(NAMES):
-            print(data.name, end=" ", flush=True)
-            rows.append(study(data))
+        rows = [study(data) for data in told(NAMES)]
     print(f"\n\nOne penalty from a grid, and one for each feature by gradient; {SEEDS} splits\n")
     show(rows)
     path = record.save("relevance", rows, grid=GRID.tolist(), folds=FOLDS)

@@ -293,8 +293,8 @@ def inverse_hvp(
     def squared(r):
         return _inner(r, _approximate(inverse, r))
 
-    found, v = lax.stop_gradient((x, _seen(inverse, v)))
-    Hx = hvp(params, found, batch, penalty)
+    v = _seen(inverse, v)
+    Hx = hvp(params, x, batch, penalty)
     left, whole = squared(_add(v, jnp.array(-1, dtype), Hx)), squared(v)
     left, whole = lax.stop_gradient((left, whole))
     residual = jnp.sqrt(jnp.maximum(left, 0) / jnp.where(whole == 0, 1, whole))

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Factor, blocks, factorise, make_curvature, precondition
 from jaxlr.implicit import make_inverse, solve_hessian, warn_user
@@ -200,20 +199,18 @@ def _influence(
         along = (dZ * logits(v, tile.X)).reshape(-1, tile.m_examples).sum(axis=0)
         return weighted(tile.weights, along + common) / total
 
-    here, Q = narrow(batch, penalty)
-    excess = _excess(into(Q, params), here, penalty, inverse.factor)
+    _, grad = value_and_grad(params, batch, penalty)
+    excess = _excess(into(inverse.Q, grad), inverse.factor, batch.m_examples)
     return map_tiles(each, batch), excess
 
 
 # --- Whether it is an optimum at all -------------------------------------------------------------
 
 
-def _excess(params: Params, batch: Batch, penalty: Penalty, root: Factor) -> Array:
-    """Return how far the loss, summed over the examples, would fall by a Newton step, `()`."""
-    _, grad = value_and_grad(params, batch, penalty)
+def _excess(grad: Params, root: Factor, m: int) -> Array:
+    """Return how far the loss, summed over m examples, would fall by a Newton step, `()`."""
     step = precondition(root, grad)
-    decrement = ravel_pytree(grad)[0] @ ravel_pytree(step)[0] / 2
-    return lax.stop_gradient(batch.m_examples * decrement)
+    return lax.stop_gradient(m * ((grad.w * step.w).sum() + (grad.b * step.b).sum()) / 2)
 
 
 def _warned(found: Any, excess: Array) -> Any:
@@ -247,7 +244,8 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
     slope = Params(_ridge(params, penalty) * params.w, jnp.zeros_like(params.b))
     q = jax.tree.map(lambda a: a / total, precondition(root, slope))
-    return params, batch, Q, root, q, total, _excess(params, batch, penalty, root)
+    _, grad = value_and_grad(params, batch, penalty)
+    return params, batch, Q, root, q, total, _excess(grad, root, batch.m_examples)
 
 
 def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch):

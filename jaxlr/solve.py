@@ -115,16 +115,18 @@ def solve(
         slow = ~(jnp.log(search.decrement / tol) <= price * rate) & jnp.isfinite(before.decrement)
         lost = search.status == Status.PRECISION_REACHED
         here = jnp.abs(state.value - search.value) <= 8 * eps * jnp.abs(search.value)
-        # A curvature is paid for by what has been spent: near the precision of the dtype every
-        # search looks slow.
-        here = here | (search.num_passes < price / 4)
-        # A stall is the precision of the dtype only if the curvature is that of the place.
-        running = (search.status == minimize.RUNNING) | (lost & ~here)
+        # Near the precision of the dtype every search looks slow, and another curvature would
+        # bring nothing: passes must have paid a quarter of it.
+        too_dear = search.num_passes < price / 4
+        # A stall is the precision of the dtype if the curvature is that of the place; where
+        # another is too dear it is taken for it.
+        settled = here | too_dear
+        running = (search.status == minimize.RUNNING) | (lost & ~settled)
         search = search._replace(
             status=jnp.where(running, minimize.RUNNING, search.status),
             step=jnp.where(lost, 1, search.step),
         )
-        return state._replace(search=search, stale=running & (slow | lost) & ~here)
+        return state._replace(search=search, stale=running & (slow | lost) & ~settled)
 
     def unfinished(state: _State) -> Array:
         return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)

@@ -261,6 +261,19 @@ _MESSAGES = {
 }
 
 
+def status_words(status: np.ndarray) -> list[str]:
+    """Return how lanes ended, in words; with counts where they differ.
+
+    >>> status_words(np.array([0, 0])), status_words(np.array([0, 2, 0]))
+    (['converged'], ['2 converged', '1 out of passes'])
+    """
+    codes, counts = np.unique(status, return_counts=True)
+    words = [Status(int(code)).name.lower().replace("_", " ") for code in codes]
+    if len(words) == 1:
+        return words
+    return [f"{count} {word}" for count, word in zip(counts, words, strict=True)]
+
+
 class FitError(RuntimeError):
     """Raised on the host by `Solution.raise_if_failed`."""
 

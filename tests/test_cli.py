@@ -114,8 +114,8 @@ def test_model_is_the_best_penalty_fitted_to_all_data(files):
     np.testing.assert_allclose(X.std(axis=0), 1, rtol=1e-6)
     expected = LogisticRegression(C=1 / (l2 * len(X)), tol=1e-8, max_iter=10_000)
     expected.fit(X, bunch.target)
-    np.testing.assert_allclose(model.params.w, np.ravel(expected.coef_), atol=2e-3)
-    np.testing.assert_allclose([model.params.b], expected.intercept_, atol=2e-3)
+    np.testing.assert_allclose(model.params.w, np.ravel(expected.coef_), atol=5e-4)
+    np.testing.assert_allclose([model.params.b], expected.intercept_, atol=5e-4)
 
 
 def test_picture_is_a_picture(files):
@@ -326,9 +326,9 @@ def test_ctrl_c_ends_the_work_at_once(tmp_path):
 {ATTENTIVE}
 import os
 import jaxlr
-from jaxlr import cli
+import jaxlr_command
 jaxlr.cross_validate = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
-cli.main()
+jaxlr_command.main()
 """
     command = [sys.executable, "-c", code, "sweep", "--output", "a.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)

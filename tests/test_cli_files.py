@@ -338,7 +338,7 @@ def test_a_signal_while_predicting_leaves_no_file(fitted, tmp_path, number):
     lines = (folder / "people.csv").read_text().splitlines(keepends=True)
     path = tmp_path / "many.csv"
     path.write_text(lines[0] + "".join(lines[1:]) * 20_000)
-    program = f"{ATTENTIVE}; from jaxlr.cli import main; main()"
+    program = f"{ATTENTIVE}; import jaxlr_command; jaxlr_command.main()"
     command = [sys.executable, "-c", program, "predict", folder / "model.npz", path, "-o"]
     process = subprocess.Popen([*command, tmp_path / "scored.csv"], stderr=subprocess.PIPE)
     while process.poll() is None and len(os.listdir(tmp_path)) < 2:

@@ -1,8 +1,8 @@
 """How the other libraries run the workloads: each as its manual says, on the layout it likes.
 
 Every way keeps the library's own default tolerance, or where it asks for one 1e-4 on the
-gradient of the mean loss, as scikit-learn's; the table prints what that gives. Where a label names
-a tolerance, it is one that brings the excess near jaxlr's: only such rows compare like with like.
+gradient of the mean loss, as scikit-learn's; the table prints what that gives. A label with
+a tolerance asks for more than that. Times of like excess compare like with like.
 """
 
 from __future__ import annotations

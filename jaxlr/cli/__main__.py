@@ -1,6 +1,6 @@
 """`python -m jaxlr.cli`."""
 
-from jaxlr.cli import main
+from jaxlr_command import main
 
 if __name__ == "__main__":
     main()

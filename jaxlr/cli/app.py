@@ -15,7 +15,6 @@ from jaxlr.cli import fit as fitting
 from jaxlr.cli import inspection, predicting
 from jaxlr.cli import sweep as sweeping
 from jaxlr.cli.data import read
-from jaxlr.cli.interrupt import end_at_once
 from jaxlr.cli.reading import Reading, reads_a_file
 from jaxlr.cli.refusal import Refusal
 from jaxlr.extras import MissingExtra, require
@@ -62,7 +61,6 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # Where the encoding has no ±, a question mark is better than a traceback.
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    end_at_once()
     with _in_a_sentence():
         make_app()()
 

@@ -19,7 +19,7 @@ from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
 from jaxlr.tables import counted
-from jaxlr.types import Penalty, Solution, Status
+from jaxlr.types import Penalty, Solution, Status, status_words
 
 __all__ = ["Data", "Dataset", "Sweep", "load", "run"]
 
@@ -154,7 +154,7 @@ def _table(found: Sweep) -> Any:
         [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(*accuracy, strict=True)],
         [f"{worst:.1e}" for worst in fits.gradient_norm.max(axis=1)],
         [f"{worst:.1e}" for worst in fits.suboptimality.max(axis=1)],
-        [_words(status) for status in fits.status],
+        [",\n".join(status_words(status)) for status in fits.status],
     )
     for i, row in enumerate(zip(*columns, strict=True)):
         marks = [word for word, place in (("best", best), ("1 SE", best_one_se)) if i == place]
@@ -162,21 +162,6 @@ def _table(found: Sweep) -> Any:
         mark = "both" if len(marks) == 2 else "".join(marks)  # of the width of one
         table.add_row(mark, *row, style=style)
     return table
-
-
-def _words(status: np.ndarray) -> str:
-    r"""Return how lanes ended; with counts where they differ.
-
-    >>> _words(np.array([0, 0, 0])), _words(np.array([0, 2, 0]))
-    ('converged', '2 converged,\n1 out of passes')
-    """
-    codes = zip(*np.unique(status, return_counts=True), strict=True)
-    words = [(count, _name(code).replace("_", " ")) for code, count in codes]
-    return words[0][1] if len(words) == 1 else ",\n".join(f"{n} {word}" for n, word in words)
-
-
-def _name(code: int) -> str:
-    return Status(code).name.lower()
 
 
 def _closing(found: Sweep) -> list[str]:
@@ -192,7 +177,7 @@ def _closing(found: Sweep) -> list[str]:
         f"{found.seconds:.1f} s; {batch.X.dtype}.",
         f"Best, fitted to all examples: l2 = {found.result.penalties.l2[best]:.2e}, objective "
         f"{fit.loss:.6f}, gradient {fit.gradient_norm:.1e}, gap {fit.suboptimality:.1e}, "
-        f"{_words(fit.status)}.",
+        f"{status_words(fit.status)[0]}.",
     ]
     if best in (0, penalties - 1):
         end = "weakest, so lower --l2-min" if best == 0 else "strongest, so raise --l2-max"
@@ -227,7 +212,7 @@ def content(found: Sweep) -> dict[str, Any]:
         "suboptimality": fits.suboptimality,
         "estimate": fits.estimate,
         "num_passes": fits.num_passes,
-        "status": [[_name(code) for code in lane] for lane in fits.status.tolist()],
+        "status": [[Status(code).name.lower() for code in lane] for lane in fits.status.tolist()],
         "best": int(best),
         "best_one_se": int(best_one_se),
         "model": _objective(found),

@@ -16,7 +16,7 @@ from jaxlr import plots
 from jaxlr.files import write_atomically
 from jaxlr.plots.style import COLORS
 from jaxlr.report.markup import Row, document, figure, paragraph, table, text
-from jaxlr.types import LazyWeights, Status
+from jaxlr.types import LazyWeights, Status, status_words
 
 if TYPE_CHECKING:
     from jaxlr.cli.sweep import Sweep
@@ -165,7 +165,7 @@ def _penalties(found: Sweep) -> str:
             _spread(accuracy, i, 3),
             f"{fits.gradient_norm[i].max():.1e}",
             f"{fits.suboptimality[i].max():.1e}",
-            _words(fits.status[i]),
+            ", ".join(status_words(fits.status[i])),
         ]
         rows.append(Row(cells, "best" if "best" in marks else "one-se" if marks else ""))
     head = ["l2", "", "log loss", "accuracy", "gradient", "gap", "status"]
@@ -176,19 +176,6 @@ def _penalties(found: Sweep) -> str:
         "the folds."
     )
     return table(head, rows, names=0) + paragraph(legend) + _edge(found)
-
-
-def _words(status: np.ndarray) -> str:
-    """Return how lanes ended, with counts where they differ.
-
-    >>> _words(np.array([0, 0])), _words(np.array([0, 2, 0]))
-    ('converged', '2 converged, 1 out of passes')
-    """
-    codes, counts = np.unique(status, return_counts=True)
-    words = [Status(int(code)).name.lower().replace("_", " ") for code in codes]
-    if len(words) == 1:
-        return words[0]
-    return ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))
 
 
 def _edge(found: Sweep) -> str:

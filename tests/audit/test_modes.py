@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 from jax import custom_batching, lax
 
+from experiments.gradient_catalogue.cases import newton
 from jaxlr.audit import Verdict, audit_gradient
 
 x = jnp.array([0.8, -1.3, 0.4])
@@ -131,26 +132,10 @@ def test_a_rule_whose_forward_pass_returns_another_value():
 
 
 def test_a_solver_under_vmap_that_fixes_its_dtype():
-    def root(a):
-        a = a.astype(jnp.float32)
-
-        def step(s):
-            z, _ = s
-            return z - (z**3 + z - a) / (3 * z**2 + 1), z
-
-        return lax.while_loop(lambda s: abs(s[0] - s[1]) > 1e-6, step, (a, a + 1))[0]
-
-    def ruled_root(slip):
-        roots = jax.custom_jvp(jax.vmap(root))
-        roots.defjvp(
-            lambda p, t: (roots(*p), slip * t[0].astype(jnp.float32) / (3 * roots(*p) ** 2 + 1))
-        )
-        return lambda a: roots(a).sum()
-
-    report = audit_gradient(ruled_root(1.0), None, x)
+    report = audit_gradient(newton(1.0), None, x)
     assert report.ok
     assert not any("own dtype" in note for note in report.notes)
-    assert audit_gradient(ruled_root(1.002), None, x).verdict == Verdict.DISAGREES
+    assert audit_gradient(newton(1.002), None, x).verdict == Verdict.DISAGREES
 
 
 @pytest.mark.parametrize("b", [0.1, 0.3])
