@@ -5,13 +5,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax._src import compiler
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A program that one process has compiled serves the others, and the next run of the tests.
 _PROGRAMS = {
     "jax_compilation_cache_dir": str(Path(__file__).parents[1] / ".pytest_cache" / "programs"),
-    "jax_persistent_cache_min_compile_time_secs": 0.3,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
 }
 for _name, _value in _PROGRAMS.items():
     os.environ.setdefault(_name.upper(), str(_value))
@@ -40,9 +41,15 @@ def x64_off():
 
 
 @pytest.fixture
-def quick_programs():
-    """Compile without most optimisations, for tests of many shapes on little data."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def quick_programs(monkeypatch):
+    """Compile all as `helpers.quick` does, for tests of many shapes on little data."""
+    # Here, as a program compiled before the settings above would leave the disk unused.
+    from tests.helpers import QUICK
+
+    right = compiler.get_compile_options
+
+    def options(*args, env_options_overrides=None, **kwargs):
+        overrides = QUICK | (env_options_overrides or {})
+        return right(*args, env_options_overrides=overrides, **kwargs)
+
+    monkeypatch.setattr(compiler, "get_compile_options", options)

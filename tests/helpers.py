@@ -70,6 +70,8 @@ def _quick_options():
 
 
 QUICK = _quick_options()
+# The same, for the processes that a test starts: an unknown option would end them.
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICK.items())
 
 
 def quick(fun):

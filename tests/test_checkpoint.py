@@ -15,6 +15,8 @@ from jaxlr import lanes
 from jaxlr.checkpoint import CheckpointError
 from tests.helpers import problem
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 SCRIPT = """
 import sys, numpy as np, jax, jax.numpy as jnp, jaxlr
 rng = np.random.default_rng(0)

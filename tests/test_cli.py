@@ -22,7 +22,7 @@ import jaxlr
 from jaxlr import Status, cli
 from jaxlr.cli import app, sweep
 from jaxlr.model_file import load_model
-from tests.helpers import ATTENTIVE
+from tests.helpers import ATTENTIVE, QUICK_FLAGS
 
 # One size for all in this process: it is compiled once.
 SMALL = ["sweep", "--folds", "3", "--penalties", "4", "--l2-min", "1e-3", "--seed", "7"]
@@ -88,7 +88,13 @@ def test_softmax_in_a_process_of_its_own_in_an_empty_folder(tmp_path):
     command = [sys.executable, "-m", "jaxlr.cli", "sweep", "--dataset", "iris", "--json"]
     options = ["--folds", "2", "--penalties", "2", "--l2-min", "0.001"]
     done = subprocess.run(
-        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [*command, *options],
+        cwd=tmp_path,
+        env={**os.environ, "XLA_FLAGS": QUICK_FLAGS},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

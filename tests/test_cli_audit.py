@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from jaxlr import objective, self_audit
 from jaxlr.cli import app, audit
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 MODEL = """
 import jax, jax.numpy as jnp
 

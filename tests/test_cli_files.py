@@ -20,7 +20,9 @@ from experiments.large_csv import run_all
 from jaxlr.cli import app, inspection, predicting, trained
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
-from tests.helpers import ATTENTIVE
+from tests.helpers import ATTENTIVE, QUICK_FLAGS
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def run(*args, **settings):
@@ -159,6 +161,7 @@ def test_a_model_without_a_design_is_inspected_but_does_not_predict(fitted, tmp_
     assert "does not say what its columns are" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_file_with_three_classes(tmp_path):
     rng = np.random.default_rng(1)
     kind = rng.integers(0, 3, 90)
@@ -365,9 +368,11 @@ def test_an_error_while_writing_leaves_no_file(fitted, monkeypatch):
         pass
 
 
-def test_the_large_file_in_small():
+@pytest.mark.slow
+def test_the_large_file_in_small(monkeypatch):
     from pathlib import Path
 
+    monkeypatch.setenv("XLA_FLAGS", QUICK_FLAGS)
     with tempfile.TemporaryDirectory() as folder:
         runs, size, floats = run_all(Path(folder), 3_000, 4)
         assert len((Path(folder) / "scored.csv").read_text().splitlines()) == 3_001

@@ -70,7 +70,7 @@ def directions(u, rng):
 
 
 @pytest.mark.parametrize("name", ["binary", "softmax", "wide", "wide softmax", "collinear"])
-def test_every_input_by_differences_of_fits(name):
+def test_every_input_by_differences_of_fits(quick_programs, name):
     u = drawn(name)
     rng = np.random.default_rng(0)
     fit = quick(fitted)
@@ -92,7 +92,7 @@ def test_every_input_by_differences_of_fits(name):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_singular_systems_have_the_answer_of_least_norm(n_classes):
+def test_singular_systems_have_the_answer_of_least_norm(quick_programs, n_classes):
     # Two features of which one is penalised, one that repeats another, and a constant one.
     _, batch = problem(2, 25, n_classes, weights=True, soft=True)
     X = jnp.concatenate([batch.X, 3 * batch.X[:1], jnp.full((1, 25), 2.0)])
@@ -127,7 +127,7 @@ def test_singular_systems_have_the_answer_of_least_norm(n_classes):
 
 
 @pytest.mark.parametrize("case", ["invertible", "unpenalised", "softmax", "wide", "no intercept"])
-def test_an_inverse_hvp_says_its_residual_and_the_nullity(case):
+def test_an_inverse_hvp_says_its_residual_and_the_nullity(quick_programs, case):
     """Against pinv and the rank of autodiff's Hessian of the plain loss."""
     K = 3 if case in ("softmax", "wide") else 2
     params, batch = problem(2, 3 if case == "wide" else 25, K, weights=True, soft=True)
@@ -165,7 +165,8 @@ def test_the_residual_of_a_system_that_is_not_solved(monkeypatch):
     assert jnp.linalg.norm(left.w) > 0.05 * jnp.linalg.norm(v.w)
 
 
-def test_an_inverse_hvp_has_derivatives():
+@pytest.mark.slow
+def test_an_inverse_hvp_has_derivatives(quick_programs):
     params, batch = problem(3, 40, weights=True)
     jaxlr.inverse_hvp(params, params, batch, jaxlr.Penalty(0.1))
 
@@ -185,7 +186,7 @@ def test_an_inverse_hvp_has_derivatives():
 
 
 @pytest.mark.slow
-def test_the_intercept_alone_in_closed_form(x64):
+def test_the_intercept_alone_in_closed_form(quick_programs):
     # With w held at 0 by its penalty the fit is b = log ȳ/(1−ȳ).
     y, c = jnp.array([0.0, 1.0, 1.0, 0.0, 1.0]), jnp.array([1.0, 2.0, 0.5, 1.0, 3.0])
 
@@ -224,7 +225,7 @@ def held_out_loss(batch, held_out, factors=None):
     return loss
 
 
-def test_transforms():
+def test_transforms(quick_programs):
     batch, _ = drawn("binary")
     _, held_out = problem(3, 15, seed=5)
     loss = held_out_loss(batch, held_out)

@@ -91,6 +91,7 @@ def test_leverages_sum_to_the_effective_number_of_parameters():
     assert left_out.trusted.all()
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_an_influence_is_a_derivative_of_the_fit():
     for n_classes in (2, 3):
         _, batch = problem(3, 40, n_classes, weights=True, offset=True)
@@ -112,6 +113,8 @@ def test_an_influence_is_a_derivative_of_the_fit():
             np.testing.assert_allclose(actual[i], -c[i] * slope, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_programs")
 def test_tiles_and_nearly_separable_data():
     _, batch = problem(3, 3000, 3, weights=True)
     penalty = jaxlr.Penalty(jnp.array(0.1))
@@ -133,6 +136,7 @@ def test_a_large_softmax_is_refused():
         jaxlr.leave_one_out(params, batch)
 
 
+@pytest.mark.slow
 def test_what_is_rounding_is_not_trusted():
     # Wide, weak penalties, float32: 1 − leverage is rounding, whatever the logits say.
     rng = np.random.default_rng(0)
@@ -154,6 +158,8 @@ def test_what_is_rounding_is_not_trusted():
     assert rough.best == fine.best
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_programs")
 def test_a_leave_one_out_loss_is_differentiable_both_ways():
     _, batch = problem(3, 40, 3, weights=True)
 
@@ -168,6 +174,7 @@ def test_a_leave_one_out_loss_is_differentiable_both_ways():
     np.testing.assert_allclose(jax.jacfwd(total)(t), slope, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_parameters_of_another_objective_are_noticed():
     X, y = map(np.asarray, load_breast_cancer(return_X_y=True))
     batch, penalty = jaxlr.Batch.from_rows((X - X.mean(0)) / X.std(0), y), jaxlr.Penalty(1e-2)

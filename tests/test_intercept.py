@@ -20,7 +20,7 @@ def without(batch):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_derivatives_are_those_of_the_plain_loss_at_b_zero(x64, n_classes):
+def test_derivatives_are_those_of_the_plain_loss_at_b_zero(x64, quick_programs, n_classes):
     params, batch = problem(3, 20, n_classes, weights=True)
     v, _ = problem(3, 20, n_classes, seed=1)
 

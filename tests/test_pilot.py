@@ -78,6 +78,7 @@ def test_not_a_number_is_a_status(small_samples):
     assert jaxlr.fit(bad, jaxlr.Penalty(0.1)).status == jaxlr.Status.NOT_FINITE
 
 
+@pytest.mark.slow
 def test_sweeps_of_samples_are_fits(x64, small_samples):
     _, batch = problem(3, 400, weights=True)
     l2 = jnp.array([1.0, 0.1, 0.01])
@@ -102,6 +103,7 @@ def test_memory_decides_the_size_of_a_chunk():
     assert sizes[0] < sizes[1] < sizes[2] == 100
 
 
+@pytest.mark.slow
 def test_chunks_do_not_change_a_sweep(x64):
     _, batch = problem(3, 60)
     penalties = jaxlr.Penalty(jnp.geomspace(1e-3, 1, 7))

@@ -16,6 +16,8 @@ from jaxlr.plots.calibration import reliability
 from jaxlr.plots.style import COLORS, GREY
 from tests.pictures import SIZES, assert_clear, color_of, new_axes, points
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 ROC = plots.roc_curve, sklearn.roc_auc_score
 RECALL = plots.precision_recall_curve, sklearn.average_precision_score
 

@@ -9,12 +9,13 @@ from jaxlr import objective
 from jaxlr.audit import Verdict, audit_gradient
 from jaxlr.self_audit import FUNCTIONS, Case, arguments, audit_case, cases
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 GRID = cases()
 
 
 @pytest.mark.parametrize("case", GRID, ids=[case.name for case in GRID])
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_programs")
 def test_every_derivative_agrees(case):
     for function in FUNCTIONS:
         report = audit_case(function, case)

@@ -51,8 +51,9 @@ def problem(n_classes):
     "estimator",
     [
         LogisticRegression(),
-        LogisticRegressionCV(Cs=3, cv=3),
-        BootstrapLogisticRegression(n_resamples=5),  # few rows: some resamples lack a class
+        pytest.param(LogisticRegressionCV(Cs=3, cv=3), marks=pytest.mark.slow),
+        # Few rows: some resamples lack a class.
+        pytest.param(BootstrapLogisticRegression(n_resamples=5), marks=pytest.mark.slow),
     ],
 )
 def test_scikit_learns_checks_pass(estimator):

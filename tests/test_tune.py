@@ -83,6 +83,7 @@ def test_wide_data_on_a_validation_batch():
     np.testing.assert_allclose(tuned.gradient, slope(value, jnp.log(0.3)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_penalty_is_the_best_of_a_fine_grid_from_each_start():
     batch, grid = drawn(), jnp.logspace(-3, 1, 41)
 
@@ -112,6 +113,7 @@ def test_one_penalty_is_the_best_of_a_fine_grid_from_each_start():
         np.testing.assert_allclose(lanes.solution.params.w[i], whole.params.w, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_features_that_do_not_help_are_penalised_away():
     batch, validation = drawn(5, 80), drawn(5, 400, seed=2)
     groups = jnp.arange(5)

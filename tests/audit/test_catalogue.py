@@ -14,6 +14,7 @@ SAMPLE = [*BUGS, *OPEN, *CORRECT[: -len(OPEN) : 12]]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])
 def test_the_verdict_is_the_right_one(case):
     with jax.numpy_rank_promotion("allow"):

@@ -39,6 +39,7 @@ def test_a_forgotten_entry_among_twenty_thousand():
     assert "only the entry [11] is wrong; there it is zero" in report.hints[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [False, True])
 def test_one_hundred_thousand_parameters(wrong, evaluations):
     keys = jax.random.split(key, 3)
