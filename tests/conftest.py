@@ -41,7 +41,7 @@ def x64_off():
 
 
 @pytest.fixture
-def quick_programs(monkeypatch):
+def quick_programs():
     """Compile all as `helpers.quick` does, for tests of many shapes on little data."""
     # Here, as a program compiled before the settings above would leave the disk unused.
     from tests.helpers import QUICK
@@ -52,4 +52,6 @@ def quick_programs(monkeypatch):
         overrides = QUICK | (env_options_overrides or {})
         return right(*args, env_options_overrides=overrides, **kwargs)
 
-    monkeypatch.setattr(compiler, "get_compile_options", options)
+    with pytest.MonkeyPatch.context() as patch:  # one that no test undoes
+        patch.setattr(compiler, "get_compile_options", options)
+        yield
