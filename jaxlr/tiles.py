@@ -61,36 +61,31 @@ def compensated_add(total: tuple[Any, Any], addend: Any) -> tuple[Any, Any]:
 def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:
     """Return the sum of `fun(tile)` over tiles of the examples.
 
-    The ragged last tile is taken at its own size: nothing is padded.
+    All tiles are of one size, for which the function is compiled once: the last one may begin
+    with examples of the one before it, then with weight 0.
 
     Args:
-        fun: maps a batch, whose weights are an array or None, to a tree of sums over it.
+        fun: maps a batch, whose weights are an array or None, to a tree of sums over it, that
+            are zero for weight 0.
         batch: the examples.
         values: how many values an example brings, when more than its features and logits.
 
     >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
-    >>> float(sum_over_tiles(lambda tile: tile.y.sum(), batch))
+    >>> float(sum_over_tiles(lambda tile: total_weight(tile, jnp.float32), batch))
     40001.0
     """
-    m = batch.m_examples
-    itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
-    size = tile_size(values or batch.n_features + batch.n_classes, itemsize)
-    if m <= size:
+    count, size = _tiling(batch, values)
+    if count == 1:
         return fun(batch.select(lambda a: a))
-
-    def tile(start, length):
-        return batch.select(lambda a: lax.dynamic_slice_in_dim(a, start, length, axis=-1))
 
     # Where this is differentiated a tile is taken again, not kept: to keep them is a copy of X.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def step(total, i):
-        return compensated_add(total, fun(tile(i * size, size))), None
+        return compensated_add(total, fun(_tile(batch, i, count, size))), None
 
-    shapes = jax.eval_shape(lambda: fun(tile(0, size)))
+    shapes = jax.eval_shape(lambda: fun(_tile(batch, 0, count, size)))
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    total, _ = lax.scan(step, (zeros, zeros), jnp.arange(m // size))
-    if m % size:
-        total = compensated_add(total, fun(tile(m - m % size, m % size)))
+    total, _ = lax.scan(step, (zeros, zeros), jnp.arange(count))
     return jax.tree.map(jnp.add, *total)
 
 
@@ -98,26 +93,43 @@ def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = No
     """Return `fun(tile)`, whose leaves have the tile's examples on the last axis, for all of them.
 
     Args:
-        fun, batch, values: as for `sum_over_tiles`.
+        fun, batch, values: as for `sum_over_tiles`; what it gives for an example depends on no
+            other one.
 
     >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
     >>> map_tiles(lambda tile: tile.X.sum(axis=0), batch).shape
     (40001,)
     """
-    m, itemsize = batch.m_examples, jnp.result_type(batch.X, jnp.float32).itemsize
-    size = tile_size(values or batch.n_features + batch.n_classes, itemsize)
-    if m <= size:
+    count, size = _tiling(batch, values)
+    if count == 1:
         return fun(batch.select(lambda a: a))
+    tiles = lax.map(lambda i: fun(_tile(batch, i, count, size)), jnp.arange(count))
+    again = count * size - batch.m_examples  # examples of the last tile that are not its own
 
-    def tile(start, length):
-        return batch.select(lambda a: lax.dynamic_slice_in_dim(a, start, length, axis=-1))
+    def joined(a):
+        whole = jnp.moveaxis(a[:-1], 0, -2).reshape(*a.shape[1:-1], -1)
+        return jnp.concatenate([whole, a[-1, ..., again:]], axis=-1)
 
-    tiles = lax.map(lambda i: fun(tile(i * size, size)), jnp.arange(m // size))
-    parts = jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1), tiles)
-    if not m % size:
-        return parts
-    rest = fun(tile(m - m % size, m % size))
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), parts, rest)
+    return jax.tree.map(joined, tiles)
+
+
+def _tiling(batch: Batch, values: int | None) -> tuple[int, int]:
+    """Return how many tiles the examples are taken in, and of what size."""
+    m, itemsize = batch.m_examples, jnp.result_type(batch.X, jnp.float32).itemsize
+    count = -(-m // tile_size(values or batch.n_features + batch.n_classes, itemsize))
+    return count, -(-m // count)
+
+
+def _tile(batch: Batch, i: Any, count: int, size: int) -> Batch:
+    """Return tile i."""
+    m = batch.m_examples
+    start = jnp.minimum(i * size, m - size)
+    tile = batch.select(lambda a: lax.dynamic_slice_in_dim(a, start, size, axis=-1))
+    if count * size == m:
+        return tile
+    own = start + jnp.arange(size) >= i * size
+    weights = jnp.ones(size, jnp.float32) if tile.weights is None else tile.weights
+    return dataclasses.replace(tile, weights=jnp.where(own, weights, 0))
 
 
 # --- What a function of a tile begins with ------------------------------------------------------

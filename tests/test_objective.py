@@ -221,10 +221,12 @@ def test_rounding_does_not_grow_with_the_number_of_tiles(m):
     rng = np.random.default_rng(m)
     X, y = rng.uniform(0, 1, (1, m)).astype("float32"), rng.uniform(0, 1, m).astype("float32")
     ones = jnp.ones(1, "float32")
+
     # Compiled as users compile: an optimisation must not cancel the compensation.
-    total = jax.jit(
-        lambda *a: tiles.sum_over_tiles(lambda t: (t.X[0] * t.y).sum(), jaxlr.Batch(*a))
-    )
+    def products(tile):
+        return tiles.weighted(tile.weights, tile.X[0] * tile.y).sum()
+
+    total = jax.jit(lambda *a: tiles.sum_over_tiles(products, jaxlr.Batch(*a)))
     limit = 4 * float(np.finfo("float32").eps)
     np.testing.assert_allclose(total(X, y), (X.astype(float) * y).sum(), rtol=limit)
 
