@@ -10,9 +10,10 @@ from jax.flatten_util import ravel_pytree
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import warn_if_failed, with_derivatives
+from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY
-from jaxlr.pilot import Pilot, make_pilot, null_model, sample_size
-from jaxlr.solve import solve
+from jaxlr.pilot import Pilot, make_pilot, sample_size
+from jaxlr.solve import End, solve
 from jaxlr.types import (
     Array,
     Batch,
@@ -137,13 +138,19 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
     start, curvature = pilot.params if init is None else init, pilot.curvature
     dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
-    start, null = (jax.tree.map(lambda a: jnp.asarray(a, dtype), p) for p in (start, null))
+    start = jax.tree.map(lambda a: jnp.asarray(a, dtype), start)
     options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}
-    end = solve(batch, penalty, start, curvature, null, **options)
+    end, factor = solve(batch, penalty, start, curvature, **options)
+    # That of a null model is no more than a start: at the optimum another is made.
+    return certified(batch, penalty, end), factor if of_sample else None
+
+
+def certified(batch: Batch, penalty: Penalty, end: End) -> Solution:
+    """Return the solution with a bound on its distance from the optimum, from one more pass."""
     suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
     finite = end.status != Status.NOT_FINITE
     status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)
-    solution = Solution(
+    return Solution(
         end.params,
         end.value,
         jnp.linalg.norm(ravel_pytree(end.grad)[0]),
@@ -152,5 +159,3 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
         status.astype(jnp.int32),
         jnp.where(finite, end.decrement, jnp.inf),
     )
-    # That of a null model is no more than a start: at the optimum another is made.
-    return solution, end.factor if of_sample else None

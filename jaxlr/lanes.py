@@ -24,22 +24,24 @@ _LOGITS = 2**19  # of a tile, of all lanes of a chunk: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
 _TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a program holds
 _VECTORS = 40  # copies of a lane's parameters
+PIECE = 16  # times the lanes that run at once: how many one queue has at most
+_STEP = 2  # the same between two steps of a bar, or entries of a checkpoint
 
 
 def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> int:
     """Return how many lanes to run at once.
 
-    Lanes that are done wait for the slowest of their chunk, so that a chunk is no larger than
-    speed asks for; all chunks are of one size, so that one program runs them.
+    As many as share a pass over X well, and a quarter of them where they are many: when lanes are
+    done others take their places (see `queue`), but for the last ones there are no others.
 
     Args:
         batch: the examples.
         lanes: how many there are, at least 1.
-        memory: bytes that a chunk may need beyond X.
+        memory: bytes that they may need beyond X.
         own: bytes an example that each lane has for itself.
 
     >>> chunk_size(Batch(jnp.ones((30, 569)), jnp.ones(569)), 1000)
-    500
+    250
     """
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
@@ -48,8 +50,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     values = _TEMPORARIES * (examples * K + B * r**2) + _VECTORS * parameters
     most = max(_FEWEST, _LOGITS // (examples * K))
     most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
-    chunks = -(-lanes // most)
-    return -(-lanes // chunks)
+    return min(lanes, most, max(_FEWEST, lanes // 4))
 
 
 def split(lanes: Any, size: int) -> Any:
@@ -75,10 +76,19 @@ def run_lanes(fun: Callable[[Any], Any], lanes: Any, size: int) -> Any:
     >>> run_lanes(lambda a: 2 * a, jnp.arange(5), 3).tolist()
     [0, 2, 4, 6, 8]
     """
+    return in_chunks(jax.vmap(fun), lanes, size)
+
+
+def in_chunks(fun: Callable[[Any], Any], lanes: Any, size: int) -> Any:
+    """Return `fun(lanes)` of a function of many lanes, computed `size` lanes at a time.
+
+    >>> in_chunks(jnp.cumsum, jnp.ones(5), 2).tolist()
+    [1.0, 2.0, 1.0, 2.0, 1.0]
+    """
     count = len(jax.tree.leaves(lanes)[0])
     if count <= size:
-        return jax.vmap(fun)(lanes)
-    out = lax.map(jax.vmap(fun), split(lanes, size))
+        return fun(lanes)
+    out = lax.map(fun, split(lanes, size))
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], out)
 
 
@@ -95,13 +105,13 @@ class Work(NamedTuple):
     """What to do, as functions that JAX can trace and compare.
 
     Args:
-        share: `(problem, static) → shared`: what is made once for all lanes.
-        lane: `(problem, shared, static, lane) → result`.
+        share: `(problem, static, size) → shared`: what is made once for all lanes.
+        some: `(problem, shared, static, lanes, size) → results` of some lanes, size at a time.
         static: what is known when tracing.
     """
 
-    share: Callable[[Any, Any], Any]
-    lane: Callable[[Any, Any, Any, Any], Any]
+    share: Callable[[Any, Any, int], Any]
+    some: Callable[[Any, Any, Any, Any, int], Any]
     static: Hashable
 
 
@@ -137,13 +147,15 @@ def run(
         with write_atomically(checkpoint, replace=False):  # refused before the work
             pass
     count = len(jax.tree.leaves(lanes)[0])
-    chunks = split(lanes, size)
-    shared = _share(problem, work)
+    chunks = split(lanes, _STEP * size)
+    shared = _share(problem, work, size)
     identity = "" if checkpoint is None else fingerprint((problem, chunks), _named(work))
-    pieces = [lane_of(chunks, i) for i in range(-(-count // size))]
-    shapes = jax.eval_shape(functools.partial(_chunk, work=work), problem, shared, pieces[0])
+    pieces = [lane_of(chunks, i) for i in range(-(-count // (_STEP * size)))]
+    shapes = jax.eval_shape(
+        functools.partial(_some, work=work, size=size), problem, shared, pieces[0]
+    )
     results = run_chunks(
-        lambda chunk: jax.device_get(_chunk(problem, shared, chunk, work)),
+        lambda chunk: jax.device_get(_some(problem, shared, chunk, work, size)),
         pieces,
         jax.tree.structure(shapes),
         checkpoint=checkpoint,
@@ -155,22 +167,26 @@ def run(
 
 def _named(work: Work) -> str:
     """Return words that are the same in every process, unlike the address of a function."""
-    parts = (work.lane, work.static)
+    parts = (work.some, work.static)
     words = [f"{p.__module__}.{p.__qualname__}" if callable(p) else str(p) for p in parts]
     return " ".join([jaxlr.__version__, *words])
 
 
 @functools.partial(jax.jit, static_argnames=("work", "size"))
 def _run(problem: Any, lanes: Any, work: Work, size: int) -> Any:
-    shared = work.share(problem, work.static)
-    return run_lanes(functools.partial(work.lane, problem, shared, work.static), lanes, size)
+    shared = work.share(problem, work.static, size)
+
+    def some(lanes: Any) -> Any:
+        return work.some(problem, shared, work.static, lanes, size)
+
+    return in_chunks(some, lanes, PIECE * size)
 
 
-@functools.partial(jax.jit, static_argnames="work")
-def _share(problem: Any, work: Work) -> Any:
-    return work.share(problem, work.static)
+@functools.partial(jax.jit, static_argnames=("work", "size"))
+def _share(problem: Any, work: Work, size: int) -> Any:
+    return work.share(problem, work.static, size)
 
 
-@functools.partial(jax.jit, static_argnames="work")
-def _chunk(problem: Any, shared: Any, lanes: Any, work: Work) -> Any:
-    return jax.vmap(functools.partial(work.lane, problem, shared, work.static))(lanes)
+@functools.partial(jax.jit, static_argnames=("work", "size"))
+def _some(problem: Any, shared: Any, lanes: Any, work: Work, size: int) -> Any:
+    return work.some(problem, shared, work.static, lanes, size)

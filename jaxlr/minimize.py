@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -75,15 +74,12 @@ def start(x: Array) -> Search:
     )  # fmt: skip
 
 
-def redirect(search: Search, precondition: Callable[[Array], Array]) -> Search:
-    """Return the search as if it began at its point, for a new preconditioner, at no pass."""
-    preconditioned = precondition(search.grad)
-    norm = search.grad @ preconditioned
-    return start(search.x)._replace(
-        value=search.value, grad=search.grad, preconditioned=preconditioned,
-        direction=-preconditioned, decrement=norm / 2, milestone=norm,
-        num_passes=search.num_passes, status=search.status,
-    )  # fmt: skip
+def restart(search: Search, x: Array) -> Search:
+    """Return a search that has yet to evaluate x, `(d,)`: the start, or its own point anew.
+
+    That is all it takes: what a search knows has no effect where its value is infinite.
+    """
+    return search._replace(x=x, value=jnp.full_like(search.value, jnp.inf))
 
 
 def minimize(
@@ -118,69 +114,86 @@ def minimize(
         return (search.status == RUNNING) & (search.num_passes < max_passes)
 
     def step(search: Search) -> Search:
-        return _step(search, value_and_grad, precondition, tol)
+        return advance(search, value_and_grad, precondition, tol)
 
     return lax.while_loop(running, step, search)
 
 
-def _step(search: Search, value_and_grad, precondition, tol: Array) -> Search:
-    eps = jnp.finfo(search.x.dtype).eps
-    x = search.x + search.step * search.direction
+def advance(
+    search: Search,
+    value_and_grad: Callable[[Array], tuple[Array, Array]],
+    precondition: Callable[[Array], Array],
+    tol: Array,
+) -> Search:
+    """Return the search after one more evaluation; where it has ended it stays as it is.
+
+    Args:
+        search: where it stands.
+        value_and_grad, precondition, tol: as for `minimize`.
+
+    >>> def bowl(x):
+    ...     return ((x - 1) ** 2).sum(), 2 * (x - 1)
+    >>> advance(start(jnp.zeros(3)), bowl, lambda g: g / 2, jnp.array(1e-9)).direction.tolist()
+    [1.0, 1.0, 1.0]
+    """
+    eps, running = jnp.finfo(search.x.dtype).eps, search.status == RUNNING
+    first = ~jnp.isfinite(search.value)
+    x = jnp.where(first, search.x, search.x + search.step * search.direction)
     value, grad = (jnp.asarray(a, x.dtype) for a in value_and_grad(x))
     preconditioned = precondition(grad)
 
     finite = jnp.isfinite(value) & jnp.isfinite(grad).all() & jnp.isfinite(preconditioned).all()
-    first = ~jnp.isfinite(search.value)
     slope, new_slope = search.grad @ search.direction, grad @ search.direction
     new_norm = grad @ preconditioned
     expected = search.step * slope
     flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
     downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
-    accepted = finite & (first | jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill))
+    accepted = first | jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill)
+    accepted = running & finite & accepted
 
     # Not accepted: to where a straight line through the two slopes has its zero.
     shorter = jnp.where(finite & (new_slope > 0), slope / (slope - new_slope), 0.1)
-    rejected = search._replace(step=search.step * jnp.clip(shorter, 0.1, 0.5))
+    step = jnp.where(accepted, 1, search.step * jnp.clip(shorter, 0.1, 0.5))
 
-    s, y = x - search.x, grad - search.grad
-    curved = ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
-    Py = preconditioned - search.preconditioned
+    s, y, Py = x - search.x, grad - search.grad, preconditioned - search.preconditioned
+    curved = accepted & ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
     S, Y, PY, rho = _remember(search, s, y, Py, curved)
-    scale = jnp.where(curved, _ratio(s @ y, y @ Py), search.scale)
+    scale = jnp.where(curved, _ratio(s @ y, y @ Py), jnp.where(first, 1, search.scale))
+    x, value, grad, preconditioned = (
+        jnp.where(accepted, new, old)
+        for new, old in zip((x, value, grad, preconditioned), search[:4], strict=True)
+    )
     direction = -_lbfgs(grad, preconditioned, S, Y, PY, rho, scale)
-    moved = search._replace(
-        x=x, value=value, grad=grad, preconditioned=preconditioned, direction=direction,
-        step=jnp.ones_like(search.step), decrement=-(grad @ direction) / 2,
-        S=S, Y=Y, PY=PY, rho=rho, scale=scale,
-    )  # fmt: skip
+    decrement = jnp.where(accepted, -(grad @ direction) / 2, search.decrement)
 
-    new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), moved, rejected)
-    halved = accepted & (new_norm <= search.milestone / 2)
+    halved = accepted & (first | (new_norm <= search.milestone / 2))
     stalls = jnp.where(halved, 0, search.stalls + flat)
     # Written so that NaN is on the failing side of each comparison.
-    status = jnp.where(accepted & (new.decrement <= tol), Status.CONVERGED, RUNNING)
-    lost = (stalls >= _STALLS) | (new.step < eps)
+    status = jnp.where(accepted & (decrement <= tol), Status.CONVERGED, RUNNING)
+    lost = (stalls >= _STALLS) | (step < eps)
     status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
     status = jnp.where(first & ~finite, Status.NOT_FINITE, status)
-    return new._replace(
-        milestone=jnp.where(halved, new_norm, search.milestone),
-        stalls=stalls.astype(jnp.int32),
-        num_passes=search.num_passes + 1,
-        status=status.astype(jnp.int32),
-    )
+    return Search(
+        x, value, grad, preconditioned, direction, step, decrement, S, Y, PY, rho, scale,
+        jnp.where(halved, new_norm, search.milestone),
+        stalls.astype(jnp.int32),
+        search.num_passes + running,
+        jnp.where(running, status, search.status).astype(jnp.int32),
+    )  # fmt: skip
 
 
 def _remember(search: Search, s: Array, y: Array, Py: Array, curved: Array) -> tuple[Array, ...]:
-    """Put a pair in front of the others, with ρ = 0, which has no effect, if it is not curved."""
+    """Put a pair in front of the others; zeros, which have no effect, if it is not curved."""
+    first = ~jnp.isfinite(search.value)
 
     def push(new, old):
-        return jnp.concatenate([new[None], old[:-1]])
+        return jnp.concatenate([jnp.where(curved, new, 0)[None], jnp.where(first, 0, old[:-1])])
 
     return (
         push(s, search.S),
         push(y, search.Y),
         push(Py, search.PY),
-        push(jnp.where(curved, _ratio(1, s @ y), 0), search.rho),
+        push(_ratio(1, s @ y), search.rho),
     )
 
 

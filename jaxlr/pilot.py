@@ -8,21 +8,40 @@ sample is cheap, and in a sweep one pilot serves all folds and resamples of its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
 
-from jaxlr.curvature import Curvature, make_curvature
-from jaxlr.solve import solve
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
-from jaxlr.types import Batch, Params, Penalty, Status, init_params
+from jaxlr import minimize
+from jaxlr.curvature import Curvature, factorise, is_blind, make_curvature
+from jaxlr.minimize import Search
+from jaxlr.null import null_model
+from jaxlr.solve import Task, functions, solve, unravel_params
+from jaxlr.types import Array, Batch, Params, Penalty, Status
 
 _EXAMPLES_A_FEATURE = 128
 _FEWEST = 8192
-_PASSES = 40  # a sample that takes longer is nearly separable, and misleads
+_PASSES, _ROUNDS = 10, 4  # a sample that takes longer is nearly separable, and misleads
 _TOL = 1e-5  # below the statistical error of any sample
+
+
+class Starts(NamedTuple):
+    """Where lanes can start; each lane has one of them.
+
+    Args:
+        params: leaves with a first axis of starts.
+        L: of the factors of P there, `(starts, B, r, r)`.
+        blind: whether P misses what the examples see, `(starts,)`.
+    """
+
+    params: Params
+    L: Array
+    blind: Array
 
 
 class Pilot(NamedTuple):
@@ -35,33 +54,6 @@ class Pilot(NamedTuple):
 
     params: Params
     curvature: Curvature
-
-
-@jax.jit
-def null_model(batch: Batch) -> Params:
-    """Return zero weights and the intercept that fits the class frequencies, `log ȳ`.
-
-    That is the optimum under an infinite penalty when there is no offset. A class without
-    examples counts as half of one. All zero where the batch has no intercept.
-
-    >>> batch = Batch(jnp.ones((1, 4)), jnp.array([0, 0, 0, 1]))
-    >>> f"{null_model(batch).b:.4f}"
-    '-1.0986'
-    """
-    dtype = jnp.result_type(batch.X, jnp.float32)
-    zero = init_params(batch.n_features, batch.n_classes, dtype)
-    if not batch.intercept:
-        return zero
-
-    def totals(tile):
-        tile = cast(tile, dtype)
-        return weighted(tile.weights, tile.y).sum(axis=-1), total_weight(tile, dtype)
-
-    y, total = sum_over_tiles(totals, batch)
-    least = 0.5 / batch.m_examples
-    y = jnp.clip(y / total, least, 1 - least)
-    b = jnp.log(y) - (jnp.log1p(-y) if y.ndim == 0 else jnp.log(y).mean())
-    return zero._replace(b=b)
 
 
 def sample_size(batch: Batch) -> int:
@@ -105,18 +97,72 @@ def make_pilot(batch: Batch, penalty: Penalty) -> Pilot:
     """
     batch = sample(batch)
     null = null_model(batch)
-    end = solve(
-        batch, penalty, null, make_curvature(null, batch), null, tol=_TOL, max_passes=_PASSES
+    end, _ = solve(
+        batch, penalty, null, make_curvature(null, batch), tol=_TOL, max_passes=_ROUNDS * _PASSES
     )
     found = end.status <= Status.PRECISION_REACHED
     params = jax.tree.map(lambda a, b: jnp.where(found, a, b), end.params, null)
     # A sample without weight has neither a null model nor a curvature.
     params = jax.tree.map(jnp.nan_to_num, params)
-    return Pilot(params, _or_identity(make_curvature(params, batch)))
+    return Pilot(params, finite_curvature(params, batch))
 
 
-def _or_identity(curvature: Curvature) -> Curvature:
-    """Return a curvature that is finite."""
-    H, centre = curvature
+def fit_samples(
+    batch: Batch, penalty: Callable[[Array], Penalty], starts: Starts, centre: Array
+) -> Starts:
+    """Return the optimum of a sample for each of many penalties, with the factor of P there.
+
+    In rounds: after each of them the factor is made anew, where it is.
+
+    Args:
+        batch: the sample.
+        penalty: `i → Penalty`.
+        starts: where the search for each optimum begins, and where it is left if it is not found.
+        centre: of the factors.
+    """
+    numbers, dtype = jnp.arange(len(starts.L)), starts.L.dtype
+    task = Task(centre, jnp.asarray(_TOL, dtype), jnp.int32(_PASSES))
+    x, unravel = jax.vmap(lambda a: ravel_pytree(a)[0])(starts.params), unravel_params(batch, dtype)
+
+    def step(search: Search, L: Array, i: Array) -> Search:
+        return minimize.advance(search, *functions(L, batch, penalty(i), task), task.tol)
+
+    def running(searches: Search) -> Array:
+        return (searches.status == minimize.RUNNING) & (searches.num_passes < task.max_passes)
+
+    def factor(x: Array, i: Array) -> tuple[Array, Array]:
+        return factorise_at(finite_curvature(unravel(x), batch, centre), penalty(i))
+
+    def round(carry: tuple) -> tuple:
+        k, searches, L, _ = carry
+        searches = jax.vmap(minimize.restart)(searches, searches.x)
+        searches = searches._replace(num_passes=jnp.zeros_like(searches.num_passes))
+        # A loop for all of them: `advance` leaves alone those that have ended.
+        searches = lax.while_loop(
+            lambda s: running(s).any(), lambda s: jax.vmap(step)(s, L, numbers), searches
+        )
+        return k + 1, searches, *jax.vmap(factor)(searches.x, numbers)
+
+    def unfinished(carry: tuple) -> Array:
+        k, searches, *_ = carry
+        return (k < _ROUNDS) & (searches.status == minimize.RUNNING).any()
+
+    first = 0, jax.vmap(minimize.start)(x), starts.L, starts.blind
+    _, searches, L, blind = lax.while_loop(unfinished, round, first)
+    found = (searches.status >= 0) & (searches.status <= Status.PRECISION_REACHED)
+    here = Starts(jax.vmap(unravel)(searches.x), L, blind)
+    return jax.tree.map(
+        lambda a, b: jnp.where(found.reshape(-1, *[1] * (a.ndim - 1)), a, b), here, starts
+    )
+
+
+def factorise_at(curvature: Curvature, penalty: Penalty) -> tuple[Array, Array]:
+    """Return the factor of P, and whether it misses an unpenalised feature."""
+    return factorise(curvature, penalty).L, is_blind(curvature, penalty)
+
+
+def finite_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
+    """Return `make_curvature(params, batch, centre)`, or an identity where that is not finite."""
+    H, mean = make_curvature(params, batch, centre)
     identity = jnp.eye(H.shape[-1], dtype=H.dtype)
-    return Curvature(jnp.where(jnp.isfinite(H).all(), H, identity / 4), jnp.nan_to_num(centre))
+    return Curvature(jnp.where(jnp.isfinite(H).all(), H, identity / 4), jnp.nan_to_num(mean))

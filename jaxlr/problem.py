@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
-from jaxlr.curvature import Curvature
-from jaxlr.fit import fit
-from jaxlr.lanes import lane_of
-from jaxlr.pilot import Pilot, make_pilot
+from jaxlr.fit import certified, default_tolerance
+from jaxlr.implicit import with_derivatives
+from jaxlr.lanes import in_chunks, run_lanes
+from jaxlr.null import null_model
+from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
+from jaxlr.queue import solve_lanes
+from jaxlr.solve import Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import back, into, narrow
 
@@ -34,51 +39,92 @@ class Problem(NamedTuple):
     max_passes: Array | int
 
     def penalty(self, axes: tuple, i: Array) -> Penalty:
-        """Return the penalty of lane i; axes are those of l2 and factors that are lanes."""
+        """Return penalty i; axes are those of l2 and factors that are lanes."""
         l2, factors = self.penalties
         return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
 
-    def fit(self, batch: Batch, penalty: Penalty, pilot: Pilot) -> Solution:
-        """Return the fit of one lane, from a pilot."""
-        start = pilot.params if self.init is None else self.init
-        options = {"tol": self.tol, "max_passes": self.max_passes}
-        return fit(batch, penalty, init=start, curvature=pilot.curvature, **options)
-
 
 class Shared(NamedTuple):
-    """What is made once for all lanes: a narrow batch with its Q and start, and pilots."""
+    """What is made once for all lanes: a narrow batch with its Q, and where lanes start."""
 
     batch: Batch
     Q: Array | None
-    init: Params | None
-    pilots: Pilot
+    starts: Starts
+    centre: Array
 
 
-def narrowed(problem: Problem) -> tuple[Batch, Array | None, Params | None]:
-    """Return the batch with no more features than examples, Q, and the start: see `wide`."""
+def share(
+    problem: Problem, penalty: Callable[[Array], Penalty], count: int, size: int, pilots: bool
+) -> Shared:
+    """Return what all lanes share.
+
+    Args:
+        problem: the problem.
+        penalty: of start i.
+        count: how many starts there are: one for each penalty.
+        size: how many are made at once.
+        pilots: whether lanes start at the optimum of a sample, with its curvature there, rather
+            than at the null model: see `pilot`.
+    """
     batch, Q = narrow(problem.batch, problem.penalties)
-    return batch, Q, None if problem.init is None else into(Q, problem.init)
+    fixed, init = lax.stop_gradient((batch, problem.init))
+    small = sample(fixed)
+    null = null_model(small if pilots else fixed)
+    at_null = finite_curvature(null, small)
+    centre, numbers = at_null.centre, jnp.arange(count)
+
+    params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)), null)
+    factors = run_lanes(lambda i: factorise_at(at_null, penalty(i)), numbers, size)
+    starts = Starts(jax.tree.map(jnp.nan_to_num, params), *factors)
+    if pilots:
+        starts = in_chunks(
+            lambda some: fit_samples(small, lambda k: penalty(some[0][k]), some[1], centre),
+            (numbers, starts),
+            size,
+        )
+    if init is not None:
+        params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), into(Q, init))
+        starts = starts._replace(params=params)
+    dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
+    params, L = jax.tree.map(lambda a: jnp.asarray(a, dtype), (starts.params, starts.L))
+    return Shared(batch, Q, Starts(params, L, starts.blind), centre.astype(dtype))
 
 
-def pilots_of(batch: Batch, penalties: Penalty, axes: tuple) -> Pilot:
-    """Return the pilot of each penalty; they share the centre of their curvatures."""
+def fit_lanes(
+    problem: Problem,
+    shared: Shared,
+    objective: Callable[[Any], tuple[Batch, Penalty]],
+    lanes: Any,
+    which: Array,
+    size: int,
+    finish: Callable[[Any, Solution], Any],
+) -> Any:
+    """Return what `finish(lane, solution)` makes of the fit of each lane.
 
-    def pilot(l2, factors):
-        return make_pilot(batch, Penalty(l2, factors))
+    Args:
+        problem, shared: what the lanes share.
+        objective: `lane → (batch, penalty)`, with the X of the shared batch.
+        lanes: a tree of arrays whose first axis is that of the lanes.
+        which: the start of each lane.
+        size: how many lanes run at once.
+        finish: makes the result of a lane.
+    """
+    dtype = shared.starts.params.w.dtype
+    tol = default_tolerance(dtype) if problem.tol is None else problem.tol
+    task = Task(shared.centre, jnp.asarray(tol, dtype), jnp.asarray(problem.max_passes, jnp.int32))
+    starts, task = lax.stop_gradient((shared.starts, task))
+    # Weak penalties take the most passes: none of them is to be begun last.
+    order = jnp.argsort(jax.vmap(lambda lane: lax.stop_gradient(objective(lane)[1].l2))(lanes))
+    ends = solve_lanes(
+        lambda lane: lax.stop_gradient(objective(lane)), lanes, starts, which, order, task, size
+    )
+    known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
 
-    lanes = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
-    return jax.vmap(pilot, axes, lanes)(penalties.l2, penalties.factors)
+    def one(pair: tuple) -> Any:
+        lane, end = pair
+        return finish(lane, known(*objective(lane), end))
 
-
-def pilot_of(pilots: Pilot, i: Array) -> Pilot:
-    """Return the pilot of penalty i."""
-    params, (H, centre) = pilots
-    return Pilot(lane_of(params, i), Curvature(H[i], centre))
-
-
-def with_weights(batch: Batch, weights: Any) -> Batch:
-    """Return the batch with other weights of its examples."""
-    return dataclasses.replace(batch, weights=weights)
+    return run_lanes(one, (lanes, ends), size)
 
 
 def lifted(Q: Array | None, solution: Solution) -> Solution:

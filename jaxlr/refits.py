@@ -10,10 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxlr.curvature import make_curvature
-from jaxlr.lanes import MEMORY, Work, chunk_size, run
-from jaxlr.pilot import Pilot, make_pilot, null_model, sample
-from jaxlr.problem import Problem, Shared, lifted, narrowed, with_weights
+from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
+from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
 from jaxlr.resampling import Resampled, multinomial_counts
 from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
 
@@ -62,9 +60,9 @@ def bootstrap(
     num_resamples = _at_least_one("num_resamples", num_resamples)
     check_shapes(None, batch, penalty)
     problem = Problem(batch, penalty, None, None, tol, max_passes)
-    work = Work(_share_bootstrap, _lane_of_bootstrap, counts)
+    work = Work(_share_bootstrap, _bootstrap, counts)
     keys = jax.random.split(key, num_resamples)
-    size = chunk_size(batch, num_resamples, memory, own=_DRAWN)
+    size = chunk_size(batch, num_resamples, memory, own=_DRAWN + PIECE)
     return run(work, problem, keys, size, checkpoint, progress)
 
 
@@ -111,10 +109,10 @@ def permute(
         # Each lane has labels of its own.
         batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))
     problem = Problem(batch, penalty, None, None, tol, max_passes)
-    work = Work(_share_permutations, _lane_of_permutations, None)
+    work = Work(_share_permutations, _permutations, None)
     keys = jax.random.split(key, num_permutations)
     labels = batch.n_classes if jnp.ndim(batch.y) == 2 else 1
-    size = chunk_size(batch, num_permutations, memory, own=_DRAWN + 4 * labels)
+    size = chunk_size(batch, num_permutations, memory, own=_DRAWN + 4 * PIECE * labels)
     return run(work, problem, keys, size, checkpoint, progress)
 
 
@@ -125,29 +123,41 @@ def _at_least_one(name: str, count: int) -> int:
     return count
 
 
-# --- What the lanes share, and a lane: of a bootstrap, of permutations ---------------------------
+# --- What the lanes share, and some lanes: of a bootstrap, of permutations -----------------------
 
 
-def _share_bootstrap(problem: Problem, _: Callable) -> Shared:
-    batch, Q, init = narrowed(problem)
-    return Shared(batch, Q, init, make_pilot(batch, problem.penalties))
+def _share_bootstrap(problem: Problem, _: Callable, size: int) -> Shared:
+    return share(problem, lambda _: problem.penalties, 1, size, pilots=problem.init is None)
 
 
-def _lane_of_bootstrap(problem: Problem, shared: Shared, counts: Callable, key: Array) -> Solution:
-    batch, Q, _, pilot = shared
-    weights = Resampled(counts(key, batch.m_examples), batch.weights)
-    return lifted(Q, problem.fit(with_weights(batch, weights), problem.penalties, pilot))
+def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, size: int):
+    batch = shared.batch
+    drawn = run_lanes(lambda key: counts(key, batch.m_examples), keys, size)
+
+    def resampled(counts: Array) -> Batch:
+        return dataclasses.replace(batch, weights=Resampled(counts, batch.weights))
+
+    return _fits(problem, shared, resampled, drawn, size)
 
 
-def _share_permutations(problem: Problem, _: None) -> Shared:
+def _share_permutations(problem: Problem, _: None, size: int) -> Shared:
     # Permuted labels have no more to do with the features than the null model has.
-    batch, Q, init = narrowed(problem)
-    null = null_model(batch)
-    return Shared(batch, Q, init, Pilot(null, make_curvature(null, sample(batch))))
+    return share(problem, lambda _: problem.penalties, 1, size, pilots=False)
 
 
-def _lane_of_permutations(problem: Problem, shared: Shared, _: None, key: Array) -> Solution:
-    batch, Q, _init, pilot = shared
-    place = jax.random.permutation(key, batch.m_examples)
-    permuted = dataclasses.replace(batch, y=jnp.take(batch.y, place, axis=-1))
-    return lifted(Q, problem.fit(permuted, problem.penalties, pilot))
+def _permutations(problem: Problem, shared: Shared, _: None, keys: Array, size: int) -> Solution:
+    batch = shared.batch
+
+    def permuted(key: Array) -> Array:
+        return jnp.take(batch.y, jax.random.permutation(key, batch.m_examples), axis=-1)
+
+    labels = run_lanes(permuted, keys, size)
+    return _fits(problem, shared, lambda y: dataclasses.replace(batch, y=y), labels, size)
+
+
+def _fits(problem: Problem, shared: Shared, data: Callable, lanes: Array, size: int) -> Solution:
+    """Return the fits to the batches that `data` makes of the lanes."""
+    return fit_lanes(
+        problem, shared, lambda lane: (data(lane), problem.penalties), lanes,
+        jnp.zeros(len(lanes), jnp.int32), size, lambda _, solution: lifted(shared.Q, solution),
+    )  # fmt: skip

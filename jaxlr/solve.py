@@ -1,7 +1,11 @@
-"""The optimum of an objective: passes over X, and the curvature made anew where that pays."""
+"""The optimum of an objective: passes over X, and the curvature made anew where that pays.
+
+One lane is `solve`. The lanes of a sweep are in `queue`: the same passes, many lanes at a time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,8 +15,9 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr import minimize
 from jaxlr.curvature import Curvature, Factor, factorise, is_blind, make_curvature, precondition
+from jaxlr.null import null_model
 from jaxlr.objective import value_and_grad
-from jaxlr.types import Array, Batch, Params, Penalty, Status
+from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
 _STAGE = 4  # passes between two decisions
 _POINTWISE = 64  # operations that the loss of one logit costs
@@ -26,7 +31,6 @@ class End(NamedTuple):
         num_passes: over X; making the curvature anew counts as one.
         status: a `Status`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`.
-        factor: of P, the last.
     """
 
     params: Params
@@ -35,15 +39,163 @@ class End(NamedTuple):
     num_passes: Array
     status: Array
     decrement: Array
-    factor: Factor
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """Where a lane stands, besides the factor L of its preconditioner P.
+
+    Args:
+        search: of the minimum; of flat parameters.
+        share: of the way from the null model to the point, where L was made, `()`.
+        value: of the objective there; infinite if that was not the point.
+        before: the decrement when it was last decided how to go on; infinite at first.
+        passed: passes since then; −1 after L was made anew.
+        stale: whether L is to be made anew.
+    """
+
     search: minimize.Search
-    L: Array  # of the factor of P
-    share: Array  # of the way from the null model to the point, where L was made
-    value: Array  # of the objective there; infinite if that was not the point
-    stale: Array  # whether L is to be made anew
+    share: Array
+    value: Array
+    before: Array
+    passed: Array
+    stale: Array
+
+
+class Task(NamedTuple):
+    """What all lanes of a search have in common.
+
+    Args:
+        centre: x̄ of the curvatures, `(n,)`.
+        tol, max_passes: see `minimize`.
+    """
+
+    centre: Array
+    tol: Array
+    max_passes: Array
+
+
+def begin(x: Array, blind: Array) -> State:
+    """Return a lane at its start, x `(d,)`; blind: whether P misses what the examples see."""
+    infinite = jnp.array(jnp.inf, x.dtype)
+    one = jnp.ones((), x.dtype)
+    return State(minimize.start(x), one, infinite, infinite, jnp.int32(0), blind)
+
+
+def restarted(state: State, done: Array, x: Array, blind: Array) -> State:
+    """Return the state of another lane, as `begin` does, where this one is done."""
+    search = state.search
+    value = minimize.restart(search, x).value
+    search = search._replace(
+        x=jnp.where(done, x, search.x),
+        value=jnp.where(done, value, search.value),
+        num_passes=jnp.where(done, 0, search.num_passes),
+        status=jnp.where(done, minimize.RUNNING, search.status),
+    )
+    return State(
+        search,
+        jnp.where(done, 1, state.share),
+        jnp.where(done, jnp.inf, state.value),
+        jnp.where(done, jnp.inf, state.before),
+        jnp.where(done, 0, state.passed),
+        jnp.where(done, blind, state.stale),
+    )
+
+
+def renew(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) -> Array:
+    """Return L made anew, from one pass and a factorisation.
+
+    Where the step is being shortened the curvature misleads, as it does far out, where it
+    vanishes: that of halfway to the null model is safer, and half of that the next time.
+
+    Args:
+        state, L: of one lane.
+        batch, penalty: its objective.
+        task: that of all lanes.
+    """
+    null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
+    share = _share(state)
+    place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
+    return factorise(make_curvature(place, batch, task.centre), penalty).L.astype(L.dtype)
+
+
+def renewed(state: State) -> State:
+    """Return how the state goes on after `renew`, where it was stale: from its point anew."""
+    search, stale = state.search, state.stale
+    value = jnp.where(search.step == 1, search.value, jnp.inf)
+    again = minimize.restart(search, search.x).value
+    search = search._replace(
+        value=jnp.where(stale, again, search.value), num_passes=search.num_passes + stale
+    )
+    return State(
+        search,
+        jnp.where(stale, _share(state), state.share),
+        jnp.where(stale, value, state.value),
+        jnp.where(stale, jnp.inf, state.before),
+        jnp.where(stale, -1, state.passed),
+        jnp.zeros_like(stale),
+    )
+
+
+def _share(state: State) -> Array:
+    return jnp.where(state.search.step == 1, 1, state.share / 2)
+
+
+def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Callable, Callable]:
+    """Return value and gradient of the objective, and `g → P·g`, of flat vectors."""
+
+    def objective(x: Array) -> tuple[Array, Array]:
+        params = unravel_params(batch, x.dtype)(x)
+        value, grad = value_and_grad(params, batch, penalty)
+        return value, ravel_pytree(grad)[0]
+
+    def product(g: Array) -> Array:
+        return ravel_pytree(
+            precondition(Factor(L, task.centre), unravel_params(batch, g.dtype)(g))
+        )[0]
+
+    return objective, product
+
+
+def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) -> State:
+    """Return a lane after one more pass over X, and with a decision after each few of them."""
+    before, price = state.search, _price(batch, L)
+    eps = jnp.finfo(before.x.dtype).eps
+    running = before.status == minimize.RUNNING
+    search = minimize.advance(before, *functions(L, batch, penalty, task), task.tol)
+    lost = running & (search.status == Status.PRECISION_REACHED)
+    passed = state.passed + 1
+    due = lost | (passed == _STAGE)
+    # At the rate of these passes, so many are still to come.
+    rate = jnp.log(state.before / search.decrement) / _STAGE
+    slow = ~(jnp.log(search.decrement / task.tol) <= price * rate) & jnp.isfinite(state.before)
+    # The curvature is that of the place, and leads on; or there is nothing more to be gained.
+    here = jnp.abs(state.value - search.value) <= 8 * eps * jnp.abs(search.value)
+    precise = search.decrement <= eps**0.5 * jnp.abs(search.value)
+    believed = here & ((search.step == 1) | precise)
+    # Near the precision of the dtype every search looks slow, and another curvature would
+    # bring nothing: passes must have paid a quarter of it. Where another is too dear a stall
+    # is taken for the precision of the dtype.
+    too_dear = search.num_passes < price / 4
+    settled = (believed | too_dear) & precise
+    status = jnp.where(lost & ~settled, minimize.RUNNING, search.status)
+    running = status == minimize.RUNNING
+    out = running & (search.num_passes >= task.max_passes)
+    pays = (slow & ~believed & ~too_dear) | (lost & ~settled)
+    search = search._replace(status=jnp.where(out, Status.OUT_OF_PASSES, status).astype(jnp.int32))
+    return State(
+        search,
+        state.share,
+        state.value,
+        jnp.where(due | (passed == 0), search.decrement, state.before),
+        jnp.where(due, 0, passed).astype(jnp.int32),
+        running & ~out & due & pays,
+    )
+
+
+def unfinished(state: State, task: Task) -> Array:
+    """Whether a lane has more passes to make."""
+    search = state.search
+    return (search.status == minimize.RUNNING) & (search.num_passes < task.max_passes)
 
 
 def solve(
@@ -51,19 +203,17 @@ def solve(
     penalty: Penalty,
     start: Params,
     curvature: Curvature,
-    null: Params,
     *,
     tol: Array,
     max_passes: Array,
     of_sample: bool = False,
-) -> End:
-    """Minimise the objective.
+) -> tuple[End, Factor]:
+    """Minimise the objective; return the end, and the factor of the last P.
 
     Args:
         batch, penalty: the objective.
         start: in the dtype of the arithmetic.
         curvature: to begin with.
-        null: the null model.
         tol: see `minimize`.
         max_passes: the most passes over X.
         of_sample: whether the curvature may be of fewer examples.
@@ -71,80 +221,53 @@ def solve(
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> zero = Params(jnp.zeros(1), jnp.array(0.0))
     >>> H = make_curvature(zero, batch)
-    >>> end = solve(batch, Penalty(0.1), zero, H, zero, tol=1e-10, max_passes=50)
+    >>> end, _ = solve(batch, Penalty(0.1), zero, H, tol=1e-10, max_passes=50)
     >>> f"{end.params.w[0]:.3f}", int(end.status)
     ('0.637', 0)
     """
-    x, unravel = ravel_pytree(start)
-    eps, max_passes = jnp.finfo(x.dtype).eps, jnp.asarray(max_passes, jnp.int32)
-    tol = jnp.asarray(tol, x.dtype)
+    x, _ = ravel_pytree(start)
     curvature = Curvature(*(jnp.asarray(a, x.dtype) for a in curvature))
-    centre, price = curvature.centre, _price(batch, curvature)
-
-    def objective(x: Array) -> tuple[Array, Array]:
-        value, grad = value_and_grad(unravel(x), batch, penalty)
-        return value, ravel_pytree(grad)[0]
-
-    def product(L: Array, g: Array) -> Array:
-        return ravel_pytree(precondition(Factor(L, centre), unravel(g)))[0]
-
-    def refresh(state: _State) -> _State:
-        # Where the step is being shortened the curvature misleads, as it does far out, where it
-        # vanishes: that of halfway to the null model is safer, and half of that the next time.
-        search, here = state.search, state.search.step == 1
-        share = jnp.where(here, 1, state.share / 2)
-        place = jax.tree.map(lambda a, b: b + share * (a - b), unravel(search.x), null)
-        L = factorise(make_curvature(place, batch, centre), penalty).L
-        search = minimize.redirect(search, lambda g: product(L, g))
-        search = search._replace(num_passes=search.num_passes + 1)
-        return _State(search, L, share, jnp.where(here, search.value, jnp.inf), jnp.array(False))
-
-    def stage(state: _State) -> _State:
-        # A loop of one turn or none: under vmap it runs only if a lane needs it.
-        state = lax.while_loop(lambda state: state.stale, refresh, state)
-        before = state.search
-        search = minimize.minimize(
-            objective,
-            lambda g: product(state.L, g),
-            before,
-            tol=tol,
-            max_passes=jnp.minimum(before.num_passes + _STAGE, max_passes),
-        )
-        # At the rate of this stage, so many passes are still to come.
-        rate = jnp.log(before.decrement / search.decrement) / _STAGE
-        slow = ~(jnp.log(search.decrement / tol) <= price * rate) & jnp.isfinite(before.decrement)
-        lost = search.status == Status.PRECISION_REACHED
-        here = jnp.abs(state.value - search.value) <= 8 * eps * jnp.abs(search.value)
-        # Near the precision of the dtype every search looks slow, and another curvature would
-        # bring nothing: passes must have paid a quarter of it.
-        too_dear = search.num_passes < price / 4
-        # A stall is the precision of the dtype if the curvature is that of the place; where
-        # another is too dear it is taken for it.
-        settled = here | too_dear
-        running = (search.status == minimize.RUNNING) | (lost & ~settled)
-        search = search._replace(
-            status=jnp.where(running, minimize.RUNNING, search.status),
-            step=jnp.where(lost, 1, search.step),
-        )
-        return state._replace(search=search, stale=running & (slow | lost) & ~settled)
-
-    def unfinished(state: _State) -> Array:
-        return (state.search.status == minimize.RUNNING) & (state.search.num_passes < max_passes)
-
-    L = factorise(curvature, penalty).L
-    one, infinite = jnp.ones((), x.dtype), jnp.array(jnp.inf, x.dtype)
+    task = Task(curvature.centre, jnp.asarray(tol, x.dtype), jnp.asarray(max_passes, jnp.int32))
     # A curvature of a sample may miss a feature that is rare.
     blind = is_blind(curvature, penalty) if of_sample else jnp.array(False)
-    first = _State(minimize.start(x), L, one, infinite, blind)
-    last = lax.while_loop(unfinished, stage, first)
-    search, factor = last.search, Factor(last.L, centre)
+
+    def step(carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, L = carry
+
+        # A loop of one turn or none: under vmap it runs only if a lane needs it. What does not
+        # depend on its state a compiler would move out of it, to be made always.
+        def make(carry):
+            stale, L = carry
+            x = jnp.where(stale, state.search.x, 0)
+            moved = state._replace(search=state.search._replace(x=x))
+            return jnp.zeros_like(stale), renew(moved, L, batch, penalty, task)
+
+        _, L = lax.while_loop(lambda carry: carry[0], make, (state.stale, L))
+        return advance(renewed(state), L, batch, penalty, task), L
+
+    first = begin(x, blind), factorise(curvature, penalty).L
+    state, L = lax.while_loop(lambda carry: unfinished(carry[0], task), step, first)
+    return ended(state, batch), Factor(L, task.centre)
+
+
+def ended(state: State, batch: Batch) -> End:
+    """Return the end of a lane."""
+    search, unravel = state.search, unravel_params(batch, state.search.x.dtype)
     out = search.status == minimize.RUNNING
     status = jnp.where(out, Status.OUT_OF_PASSES, search.status).astype(jnp.int32)
-    params, grad = unravel(search.x), unravel(search.grad)
-    return End(params, search.value, grad, search.num_passes, status, search.decrement, factor)
+    return End(
+        unravel(search.x), search.value, unravel(search.grad), search.num_passes, status,
+        search.decrement,
+    )  # fmt: skip
 
 
-def _price(batch: Batch, curvature: Curvature) -> float:
+def unravel_params(batch: Batch, dtype) -> Callable[[Array], Params]:
+    """Return the function that makes parameters of a flat vector."""
+    shapes = init_params(batch.n_features, batch.n_classes, dtype)
+    return ravel_pytree(shapes)[1]
+
+
+def _price(batch: Batch, L: Array) -> float:
     """Return how many passes of many lanes cost as much as making the curvature anew."""
     K = 1 if batch.n_classes == 2 else batch.n_classes
-    return 2 * curvature.H.size / ((4 * batch.n_features + _POINTWISE) * K)
+    return 2 * L.size / ((4 * batch.n_features + _POINTWISE) * K)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxlr.curvature import make_curvature
 from jaxlr.implicit import warn_if_failed
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import label_probabilities, pointwise_loss
-from jaxlr.pilot import Pilot, null_model, sample_size
-from jaxlr.problem import Problem, Shared, lifted, narrowed, pilot_of, pilots_of
+from jaxlr.pilot import sample_size
+from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
 from jaxlr.resampling import as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
@@ -96,7 +96,7 @@ def sweep(
     """
     penalties, axes = _lanes(penalties)
     problem = Problem(batch, penalties, init, None, tol, max_passes)
-    work = Work(_share_sweep, _lane_of_sweep, axes)
+    work = Work(_share_sweep, _sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
     return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
@@ -148,7 +148,7 @@ def cross_validate(
         if folds != "loo":
             raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
         problem = Problem(batch, penalties, None, None, tol, max_passes)
-        work, lanes = Work(_share_sweep, _lane_of_loo, axes), jnp.arange(len(penalties.l2))
+        work, lanes = Work(_share_sweep, _sweep_loo, axes), jnp.arange(len(penalties.l2))
         # Each lane has the examples times a root of its own inverse Hessian.
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
         size = chunk_size(batch, len(lanes), memory, own)
@@ -162,9 +162,9 @@ def cross_validate(
     problem = Problem(batch, penalties, None, folds, tol, max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
-    places = tuple(place.reshape(-1) for place in jnp.indices(grid))
+    places = tuple(place.reshape(-1) for place in np.indices(grid))
     size = chunk_size(batch, len(places[0]), memory)
-    work = Work(_share_folds, _lane_of_folds, axes)
+    work = Work(_share_folds, _folds, axes)
     lanes = run(work, problem, places, size, checkpoint, progress)
     solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
     best, best_one_se = select(penalties.l2, scores.log_loss)
@@ -245,44 +245,56 @@ def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
     return penalties, (0, 0)
 
 
-# --- What the lanes share, and a lane: of a sweep, of a cross-validation -------------------------
+# --- What the lanes share, and some lanes: of a sweep, of a cross-validation ---------------------
 
 
-def _share_sweep(problem: Problem, axes: tuple) -> Shared:
-    batch, Q, init = narrowed(problem)
-    if sample_size(batch) < batch.m_examples:
-        return Shared(batch, Q, init, pilots_of(batch, problem.penalties, axes))
-    null = null_model(batch)
-    return Shared(batch, Q, init, Pilot(null, make_curvature(null, batch)))
+def _share_sweep(problem: Problem, axes: tuple, size: int) -> Shared:
+    sampled = sample_size(problem.batch) < problem.batch.m_examples
+    return _share(problem, axes, size, sampled and problem.init is None)
 
 
-def _lane_of_sweep(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
-    return lifted(shared.Q, _narrow_lane(problem, shared, axes, i))
-
-
-def _narrow_lane(problem: Problem, shared: Shared, axes: tuple, i: Array) -> Solution:
-    batch, _, init, pilots = shared
-    sampled = sample_size(batch) < batch.m_examples
-    pilot = pilot_of(pilots, i) if sampled else pilots
-    return problem._replace(init=init).fit(batch, problem.penalty(axes, i), pilot)
-
-
-def _lane_of_loo(problem: Problem, shared: Shared, axes: tuple, i: Array):
-    solution, batch = _narrow_lane(problem, shared, axes, i), shared.batch
-    left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
-    y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
-    scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
-    return lifted(shared.Q, solution), scores, (~left_out.trusted).sum()
-
-
-def _share_folds(problem: Problem, axes: tuple) -> Shared:
+def _share_folds(problem: Problem, axes: tuple, size: int) -> Shared:
     # A penalty's pilot, of all folds, serves the fits outside each.
-    batch, Q, init = narrowed(problem)
-    return Shared(batch, Q, init, pilots_of(batch, problem.penalties, axes))
+    return _share(problem, axes, size, sample_size(problem.batch) < problem.batch.m_examples)
 
 
-def _lane_of_folds(problem: Problem, shared: Shared, axes: tuple, place: tuple):
-    (batch, Q, _, pilots), (i, fold) = shared, place
-    outside, inside = parts(batch, jnp.asarray(problem.folds), fold)
-    solution = problem.fit(outside, problem.penalty(axes, i), pilot_of(pilots, i))
-    return lifted(Q, solution), score(solution.params, inside)
+def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
+    count = len(problem.penalties.l2)
+    return share(problem, lambda i: problem.penalty(axes, i), count, size, pilots)
+
+
+def _sweep(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Solution:
+    return _fits(problem, shared, axes, lanes, size, lambda _, s: lifted(shared.Q, s))
+
+
+def _sweep_loo(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Any:
+    batch = shared.batch
+
+    def finish(i: Array, solution: Solution):
+        left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
+        y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
+        scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
+        return lifted(shared.Q, solution), scores, (~left_out.trusted).sum()
+
+    return _fits(problem, shared, axes, lanes, size, finish)
+
+
+def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int, finish) -> Any:
+    def objective(i: Array) -> tuple[Batch, Penalty]:
+        return shared.batch, problem.penalty(axes, i)
+
+    return fit_lanes(problem, shared, objective, lanes, lanes, size, finish)
+
+
+def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: int) -> Any:
+    folds = jnp.asarray(problem.folds)
+
+    def objective(place: tuple) -> tuple[Batch, Penalty]:
+        i, fold = place
+        return parts(shared.batch, folds, fold)[0], problem.penalty(axes, i)
+
+    def finish(place: tuple, solution: Solution) -> tuple[Solution, Scores]:
+        inside = parts(shared.batch, folds, place[1])[1]
+        return lifted(shared.Q, solution), score(solution.params, inside)
+
+    return fit_lanes(problem, shared, objective, places, places[0], size, finish)

@@ -31,8 +31,9 @@ from jax.core import Tracer
 from jaxlr.curvature import make_curvature
 from jaxlr.fit import fit
 from jaxlr.lanes import MEMORY, chunk_size, run_lanes
+from jaxlr.null import null_model
 from jaxlr.objective import loss
-from jaxlr.pilot import null_model, sample
+from jaxlr.pilot import sample
 from jaxlr.resampling import as_folds, parts
 from jaxlr.types import (
     Array,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxlr.curvature import Curvature
-from jaxlr.fit import fit
-from jaxlr.lanes import Work, chunk_size, lane_of, run
-from jaxlr.pilot import Pilot, make_pilot
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, Take
-from jaxlr.wide import back, narrow
+from jaxlr.lanes import Work, chunk_size, run
+from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
+from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
 
 @jax.tree_util.register_dataclass
@@ -43,20 +40,6 @@ class SplitCounts:
         return take(self.counts)[self.split] * take(self.weights)
 
 
-class _Problem(NamedTuple):
-    batch: Batch
-    counts: Array
-    l2: Array
-    tol: Array
-    max_passes: Array
-
-
-class _Shared(NamedTuple):
-    batch: Batch
-    Q: Array | None
-    pilots: Pilot
-
-
 def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: Array) -> Solution:
     """Fit each penalty to each split.
 
@@ -75,30 +58,27 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
     (2, 3, 1)
     """
     shape = jnp.shape(l2)
-    places = tuple(place.reshape(-1) for place in jnp.indices(shape))
-    problem = _Problem(batch, counts, l2, tol, max_passes)
+    places = tuple(place.reshape(-1) for place in np.indices(shape))
+    problem = Problem(batch, Penalty(l2), None, counts, tol, max_passes)
     size = chunk_size(batch, len(places[0]))
-    lanes = run(Work(_share, _lane, None), problem, places, size)
+    lanes = run(Work(_share, _splits, None), problem, places, size)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
 
 
-def _share(problem: _Problem, _: None) -> _Shared:
-    batch, Q = narrow(problem.batch, Penalty())
-    lanes = Pilot(Params(0, 0), Curvature(0, None))  # pyright: ignore[reportArgumentType]
+def _share(problem: Problem, _: None, size: int) -> Shared:
     # A penalty's pilot, of all examples, serves the fits to each split.
-    pilots = jax.vmap(lambda l2: make_pilot(batch, Penalty(l2)), out_axes=lanes)(problem.l2[-1])
-    return _Shared(batch, Q, pilots)
+    l2 = problem.penalties.l2[-1]
+    return share(problem, lambda i: Penalty(l2[i]), len(l2), size, pilots=True)
 
 
-def _lane(problem: _Problem, shared: _Shared, _: None, place: tuple[Any, Any]) -> Solution:
-    (batch, Q, (params, (H, centre))), (split, i) = shared, place
-    weights = SplitCounts(problem.counts, split, batch.weights)
-    solution = fit(
-        dataclasses.replace(batch, weights=weights),
-        Penalty(problem.l2[split, i]),
-        init=lane_of(params, i),
-        curvature=Curvature(H[i], centre),
-        tol=problem.tol,
-        max_passes=problem.max_passes,
+def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int) -> Solution:
+    batch, l2 = shared.batch, problem.penalties.l2
+
+    def objective(place: tuple) -> tuple[Batch, Penalty]:
+        split, i = place
+        weights = SplitCounts(problem.folds, split, batch.weights)
+        return dataclasses.replace(batch, weights=weights), Penalty(l2[split, i])
+
+    return fit_lanes(
+        problem, shared, objective, places, places[1], size, lambda _, s: lifted(shared.Q, s)
     )
-    return solution._replace(params=back(Q, solution.params))

@@ -1,0 +1,98 @@
+"""The queue: every lane ends as it does alone, and no pass is spent on one that is done."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlr
+from jaxlr import queue, solve
+from jaxlr.curvature import factorise, make_curvature
+from jaxlr.null import null_model
+from jaxlr.types import Status
+from tests.helpers import problem, quick
+
+
+def ends(batch, l2, size, order=None, max_passes=200, objective=None):
+    """Return the ends of lanes that differ in their penalties; all start at the null model."""
+    null, count = null_model(batch), len(l2)
+    H = make_curvature(null, batch)
+    L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
+    params = jax.tree.map(lambda a: jnp.stack([a] * count), null)
+    starts = queue.Starts(params, L, jnp.zeros(count, bool))
+    task = solve.Task(H.centre, jnp.asarray(1e-12, L.dtype), jnp.int32(max_passes))
+    lanes = jnp.arange(count)
+    order = lanes if order is None else jnp.asarray(order)
+    objective = objective or (lambda i: (batch, jaxlr.Penalty(l2[i])))
+    return queue.solve_lanes(objective, lanes, starts, lanes, order, task, size)
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_lanes_end_as_they_do_alone(x64, size):
+    _, batch = problem(4, 80)
+    l2 = jnp.geomspace(1e-6, 1.0, 7)
+    found = quick(lambda: ends(batch, l2, size))()
+    null = null_model(batch)
+    alone = jax.jit(
+        lambda l2: solve.solve(
+            batch, jaxlr.Penalty(l2), null, make_curvature(null, batch), tol=1e-12, max_passes=200
+        )[0]
+    )
+    for i in range(7):
+        one = alone(l2[i])
+        np.testing.assert_allclose(found.params.w[i], one.params.w, rtol=1e-6)
+        np.testing.assert_allclose(found.value[i], one.value, rtol=1e-12)
+        assert (int(found.num_passes[i]), int(found.status[i])) == (
+            int(one.num_passes),
+            Status.CONVERGED,
+        )
+
+
+def test_the_order_changes_nothing(x64):
+    _, batch = problem(4, 80)
+    l2 = jnp.geomspace(1e-6, 1.0, 7)
+    a, b = (quick(lambda o=o: ends(batch, l2, 2, o))() for o in (range(7), [3, 0, 6, 1, 5, 2, 4]))
+    np.testing.assert_allclose(a.params.w, b.params.w, rtol=1e-9)
+    np.testing.assert_array_equal(a.num_passes, b.num_passes)
+
+
+def test_a_lane_that_fails_makes_room_and_harms_nobody(x64):
+    _, batch = problem(4, 80)
+    l2 = jnp.array([1.0, np.nan, 0.1, 0.01, np.inf, 1e-3])
+    found = quick(lambda: ends(batch, l2, 2))()
+    good = np.array([0, 2, 3, 5])
+    healthy = quick(lambda: ends(batch, l2[good], 2))()
+    assert not np.isin(np.asarray(found.status)[[1, 4]], (0, 1)).any()
+    np.testing.assert_allclose(found.params.w[good], healthy.params.w, rtol=1e-9)
+    np.testing.assert_array_equal(found.status[good], Status.CONVERGED)
+
+
+@pytest.mark.parametrize("max_passes", [0, 4])
+def test_passes_run_out_for_each_lane(x64, max_passes):
+    _, batch = problem(4, 80)
+    l2 = jnp.array([1e-9, 10.0, 1e-8, 1e-7, 10.0])
+    found = quick(lambda: ends(batch, l2, 2, max_passes=max_passes))()
+    out, done = np.array([0, 2, 3]), np.array([1, 4])
+    np.testing.assert_array_equal(found.num_passes[out], max_passes)
+    np.testing.assert_array_equal(found.status[out], Status.OUT_OF_PASSES)
+    whole = quick(lambda: ends(batch, l2, 2))()
+    if max_passes:
+        np.testing.assert_allclose(found.params.w[done], whole.params.w[done], rtol=1e-9)
+        assert (np.asarray(found.value)[out] > np.asarray(whole.value)[out]).all()
+
+
+def test_no_pass_is_spent_on_a_lane_that_is_done(x64):
+    _, batch = problem(4, 80)
+    l2, made = jnp.array([1e-9, 10.0, 10.0, 10.0] * 6), []
+
+    def objective(i):
+        jax.debug.callback(lambda i: made.append(int(i)), i)
+        return batch, jaxlr.Penalty(l2[i])
+
+    size = 4
+    found = ends(batch, l2, size, objective=objective)
+    jax.effects_barrier()
+    passes = np.asarray(found.num_passes)
+    in_chunks = passes.reshape(-1, size).max(axis=1).sum()
+    at_once = passes.sum() / size + passes.max()  # all places taken, then the last lane alone
+    assert len(made) / size <= at_once < in_chunks
