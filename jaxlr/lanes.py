@@ -1,4 +1,4 @@
-"""Lanes of one program, a chunk at a time: as many at once as memory and speed ask for."""
+"""Lanes of one program: as many at once as memory and speed ask for, the others in turn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from jaxlr.files import write_atomically
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 
-MEMORY = 2**30  # bytes that the lanes of a chunk may need together
-_LOGITS = 2**19  # of a tile, of all lanes of a chunk: more at once is no faster
+MEMORY = 2**30  # bytes that the lanes that run at once may need together
+_LOGITS = 2**19  # of a tile, of all lanes that run: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
 _TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a program holds
 _VECTORS = 40  # copies of a lane's parameters
@@ -129,9 +129,9 @@ def run(
         work: what to do.
         problem: a tree of arrays, for `work`.
         lanes: a tree of arrays whose first axis is that of the lanes.
-        size: lanes in a chunk, from `chunk_size`.
-        checkpoint: a file for the finished chunks. With it, or with progress, the chunks are
-            run one by one from Python.
+        size: lanes that run at once, from `chunk_size`.
+        checkpoint: a file for the finished chunks. With it, or with progress, chunks of some
+            lanes are run one by one from Python.
         progress: show a bar.
 
     Raises:

@@ -26,7 +26,8 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status
 
 _EXAMPLES_A_FEATURE = 128
 _FEWEST = 8192
-_PASSES, _ROUNDS = 10, 4  # a sample that takes longer is nearly separable, and misleads
+# A sample that takes longer is nearly separable, and misleads.
+_PASSES, _ROUNDS = 10, 4  # passes in a round
 _TOL = 1e-5  # below the statistical error of any sample
 
 
@@ -133,7 +134,7 @@ def fit_samples(
     def factor(x: Array, i: Array) -> tuple[Array, Array]:
         return factorise_at(finite_curvature(unravel(x), batch, centre), penalty(i))
 
-    def round(carry: tuple) -> tuple:
+    def one_round(carry: tuple) -> tuple:
         k, searches, L, _ = carry
         searches = jax.vmap(minimize.restart)(searches, searches.x)
         searches = searches._replace(num_passes=jnp.zeros_like(searches.num_passes))
@@ -148,7 +149,7 @@ def fit_samples(
         return (k < _ROUNDS) & (searches.status == minimize.RUNNING).any()
 
     first = 0, jax.vmap(minimize.start)(x), starts.L, starts.blind
-    _, searches, L, blind = lax.while_loop(unfinished, round, first)
+    _, searches, L, blind = lax.while_loop(unfinished, one_round, first)
     found = (searches.status >= 0) & (searches.status <= Status.PRECISION_REACHED)
     here = Starts(jax.vmap(unravel)(searches.x), L, blind)
     return jax.tree.map(

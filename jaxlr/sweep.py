@@ -76,7 +76,7 @@ def sweep(
         batch: the examples.
         penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
         init, tol, max_passes: as for `fit`, the same for all lanes.
-        memory: bytes that the lanes may need beyond X; they run in chunks that fit.
+        memory: bytes that the lanes that run at once may need beyond X; the others wait.
         checkpoint: a file that keeps the finished chunks: the same call, made again after an
             interruption, takes them from there and returns what it would have returned.
         progress: show a bar. With it or a checkpoint, not for use inside jit.
