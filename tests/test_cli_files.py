@@ -346,8 +346,9 @@ def test_a_signal_while_predicting_leaves_no_file(fitted, tmp_path, number):
     process = subprocess.Popen([*command, tmp_path / "scored.csv"], stderr=subprocess.PIPE)
     while process.poll() is None and len(os.listdir(tmp_path)) < 2:
         time.sleep(0.01)
-    assert len(os.listdir(tmp_path)) == 2  # the temporary file
-    process.send_signal(number)
+    if process.poll() is not None:
+        pytest.fail(f"it ended by itself: {process.returncode} {process.communicate()[1]}")
+    process.send_signal(number)  # while the temporary file is there
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (-number, b"")
     assert os.listdir(tmp_path) == ["many.csv"]
