@@ -35,7 +35,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
-from jaxlr.objective import NO_PENALTY, hvp, value_and_grad
+from jaxlr.objective import NO_PENALTY, hvp, make_hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.tiles import working
@@ -222,13 +222,11 @@ def _solve_hessian(inverse, params, r, batch, penalty, most: float) -> Params:
     # As one vector, all of it linear in what moves: to transpose the solve JAX asks for that.
     r_flat, unravel = ravel_pytree(r)
 
-    def product(v):
-        return hvp(params, v, batch, penalty)
-
     def product_flat(v):
-        return ravel_pytree(product(unravel(v)))[0]
+        return ravel_pytree(hvp(params, unravel(v), batch, penalty))[0]
 
-    def solve(_, r):
+    def solve(_, r):  # is not differentiated itself
+        product = make_hvp(*lax.stop_gradient((params, batch, penalty)))
         x, squared = _conjugate_gradients(product, inverse, unravel(r))
         x = ravel_pytree(x)[0]
         return x * jnp.where(squared <= most, 1, jnp.nan).astype(x.dtype)

@@ -69,4 +69,7 @@ def feature_sums(X: Array, r: Array) -> Array:
     >>> feature_sums(jnp.array([[1.0, 2.0, 3.0]]), jnp.ones(3)).tolist()
     [6.0]
     """
+    if X.ndim == r.ndim == 2:
+        # Under vmap r has three axes: as the second factor they would be copied.
+        return jnp.tensordot(r, X, axes=(1, 1), precision=_PRECISION).T
     return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)

@@ -30,12 +30,16 @@ class PointwiseLoss(NamedTuple):
         curvature_product: `(z, u) → s·u`, the second derivative times u.
         curvature: `z → s` as a matrix for each example: `(K, K, m)`, with K = 1 for the binary.
         probability: `z → a`.
+        compact: `z → p`, of the shape of z: what s·u needs of z.
+        compact_product: `(p, u) → s·u`, without derivatives of its own.
     """
 
     value_and_residual: Callable[[Array, Array], tuple[Array, Array]]
     curvature_product: Callable[[Array, Array], Array]
     curvature: Callable[[Array], Array]
     probability: Callable[[Array], Array]
+    compact: Callable[[Array], Array]
+    compact_product: Callable[[Array, Array], Array]
 
 
 # --- Two classes: z and y are (m,) --------------------------------------------------------------
@@ -222,8 +226,16 @@ def softmax_curvature_product(z: Array, u: Array) -> Array:
     [[0.75, -0.25, -0.25, -0.25]]
     """
     p = _softmax(z)
-    u = u - jnp.where(p.top, u, 0).sum(axis=0, keepdims=True)
-    return p.a * (u - (p.a * u).sum(axis=0, keepdims=True))
+    return _centred(p.a, p.top, u)
+
+
+def _centred(a: Array, top: Array, u: Array) -> Array:
+    u = u - jnp.where(top, u, 0).sum(axis=0, keepdims=True)
+    return a * (u - (a * u).sum(axis=0, keepdims=True))
+
+
+def _compact_product(a: Array, u: Array) -> Array:
+    return _centred(a, jnp.arange(a.shape[0])[:, None] == a.argmax(axis=0)[None], u)
 
 
 @jax.custom_jvp
@@ -269,12 +281,16 @@ BINARY = PointwiseLoss(
     binary_curvature_product,
     lambda z: binary_curvature(z)[None, None],
     binary_probability,
+    binary_curvature,
+    jnp.multiply,
 )
 SOFTMAX = PointwiseLoss(
     softmax_value_and_residual,
     softmax_curvature_product,
     softmax_curvature,
     softmax_probability,
+    softmax_probability,
+    _compact_product,
 )
 
 

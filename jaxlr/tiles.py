@@ -20,6 +20,7 @@ from jaxlr.types import Array, Batch, Params
 # need not be known.
 _TILE_BYTES = 4 * 2**20
 _TILE_EXAMPLES = (1024, 16384)
+_SHARE = 1 / 8  # of X that the logits of lanes may be, for which X is not cut into tiles
 
 
 def tile_size(values: int, itemsize: int) -> int:
@@ -89,6 +90,51 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
     return jax.tree.map(jnp.add, *total)
 
 
+def sum_whole(fun: Callable[[Batch], Any], batch: Batch) -> Any:
+    """In the place of `sum_over_tiles`: the whole batch as one tile."""
+    return fun(batch.select(lambda a: a))
+
+
+def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `(params, batch) → fun(params, batch, sums)`, sums as suits the number of lanes.
+
+    For one lane, or a few under vmap, a tile cut out of X costs as much as its products: their
+    sums are over X as it is, `sum_whole`. For more it is `sum_over_tiles`, since their logits,
+    of all examples, would need memory and leave the cache. It has no derivatives.
+
+    Args:
+        fun: takes a tree, a batch, and one of the two functions.
+
+    >>> mean = by_lanes(lambda c, batch, sums: c * sums(lambda tile: tile.X.mean(), batch))
+    >>> jax.vmap(mean, (0, None))(jnp.arange(3.0), Batch(jnp.ones((9, 5)), jnp.ones(5))).tolist()
+    [0.0, 1.0, 2.0]
+    """
+
+    def of(lanes: int, fun: Callable[..., Any]) -> Callable[..., Any]:
+        @jax.custom_batching.custom_vmap
+        def mapped(params, batch):
+            return fun(lanes, params, batch)
+
+        @mapped.def_vmap
+        def more(size, batched, *args):  # a vmap of all those inside it
+            axes = jax.tree.map(lambda mine: 0 if mine else None, tuple(batched))
+
+            def inside(lanes, *args):
+                return jax.vmap(functools.partial(fun, lanes), axes)(*args)
+
+            out = of(lanes * size, inside)(*args)
+            return out, jax.tree.map(lambda _: True, out)
+
+        return mapped
+
+    def chosen(lanes: int, params: Any, batch: Batch) -> Any:
+        logits = lanes * (1 if batch.n_classes == 2 else batch.n_classes)
+        few = logits <= batch.n_features * _SHARE
+        return fun(params, batch, sum_whole if few else sum_over_tiles)
+
+    return of(1, chosen)
+
+
 def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:
     """Return `fun(tile)`, whose leaves have the tile's examples on the last axis, for all of them.
 
@@ -103,14 +149,18 @@ def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = No
     count, size = _tiling(batch, values)
     if count == 1:
         return fun(batch.select(lambda a: a))
-    tiles = lax.map(lambda i: fun(_tile(batch, i, count, size)), jnp.arange(count))
-    again = count * size - batch.m_examples  # examples of the last tile that are not its own
 
-    def joined(a):
-        whole = jnp.moveaxis(a[:-1], 0, -2).reshape(*a.shape[1:-1], -1)
-        return jnp.concatenate([whole, a[-1, ..., again:]], axis=-1)
+    def step(i, out):
+        start = _start(batch, i, size)
+        return jax.tree.map(
+            lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, axis=-1),
+            out,
+            fun(_tile(batch, i, count, size)),
+        )
 
-    return jax.tree.map(joined, tiles)
+    shapes = jax.eval_shape(lambda: fun(_tile(batch, 0, count, size)))
+    out = jax.tree.map(lambda a: jnp.zeros((*a.shape[:-1], batch.m_examples), a.dtype), shapes)
+    return lax.fori_loop(0, count, step, out)
 
 
 def _tiling(batch: Batch, values: int | None) -> tuple[int, int]:
@@ -120,10 +170,13 @@ def _tiling(batch: Batch, values: int | None) -> tuple[int, int]:
     return count, -(-m // count)
 
 
+def _start(batch: Batch, i: Any, size: int) -> Array:
+    return jnp.minimum(i * size, batch.m_examples - size)
+
+
 def _tile(batch: Batch, i: Any, count: int, size: int) -> Batch:
     """Return tile i."""
-    m = batch.m_examples
-    start = jnp.minimum(i * size, m - size)
+    m, start = batch.m_examples, _start(batch, i, size)
     tile = batch.select(lambda a: lax.dynamic_slice_in_dim(a, start, size, axis=-1))
     if count * size == m:
         return tile
