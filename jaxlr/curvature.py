@@ -24,10 +24,12 @@ from jax import lax
 
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
+from jaxlr.rules import with_lanes
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, ridge
 
 _MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
+_SERIAL = 960  # numbers on the right-hand side of a triangular solve that one thread does
 
 
 class Curvature(NamedTuple):
@@ -158,16 +160,16 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
         diagonal = jnp.diagonal(A)
         alive = diagonal > constant
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
-        factor = _cholesky(jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None])))
-        # P = L⁻ᵀL⁻¹, positive definite even in rounding; products are cheaper than solves.
-        return linalg.solve_triangular(factor, unit, lower=True) * unscale[None]
+        # P = XᵀX, positive definite even in rounding; products are cheaper than solves.
+        scaled = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
+        return _root_of_inverse(scaled) * unscale[None]
 
     return Factor(jax.vmap(invert)(H), centre)
 
 
 @jax.custom_jvp
-def _cholesky(A: Array) -> Array:
-    """Return a factor F of `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
+def _root_of_inverse(A: Array) -> Array:
+    """Return `X = F⁻¹` with `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
 
     A has a unit diagonal.
     """
@@ -184,20 +186,35 @@ def _cholesky(A: Array) -> Array:
     first = jnp.asarray(r**0.5 * eps, A.dtype), jnp.full_like(A, jnp.nan)
     # A matrix that is not finite has no factor: the limit ends the loop.
     _, factor = lax.while_loop(lambda carry: failed(carry) & (carry[0] < 1), more, first)
-    return factor
+    return with_lanes(_inverse_of_triangle)(factor)
 
 
-@_cholesky.defjvp
-def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    """`dF = F·Φ(F⁻¹ dA F⁻ᵀ)`, Φ the lower triangle with half of its diagonal.
+@_root_of_inverse.defjvp
+def _root_of_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """`dX = −Φ(X dA Xᵀ)·X`, Φ the lower triangle with half of its diagonal.
 
-    Murray, Differentiation of the Cholesky decomposition, 2016, equation 8. The loop that looks
-    for the jitter, which is held, has no reverse mode.
+    From `dF = F·Φ(F⁻¹ dA F⁻ᵀ)`: Murray, Differentiation of the Cholesky decomposition, 2016,
+    equation 8. The loop that looks for the jitter, which is held, has no reverse mode.
     """
     (A,), (dA,) = primals, tangents
-    F = _cholesky(A)
-    M = linalg.solve_triangular(F, linalg.solve_triangular(F, dA, lower=True).T, lower=True)
-    return F, F @ (jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2)
+    X = _root_of_inverse(A)
+    M = X @ dA @ X.T
+    return X, -(jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2) @ X
+
+
+def _inverse_of_triangle(lanes: int, F: Array) -> Array:
+    r, unit = len(F), jnp.eye(len(F), dtype=F.dtype)
+    # On CPUs a solve with more numbers than this wakes threads of the library that does it, and
+    # where they have nothing more to do they still keep a core busy for tens of milliseconds:
+    # longer than a fit takes. Of many lanes there is work enough for a core to be missed.
+    width = _SERIAL // r
+    if lanes > 1 or width == 0 or width >= r:
+        return linalg.solve_triangular(F, unit, lower=True)
+    unit = jnp.pad(unit, ((0, 0), (0, -r % width))).reshape(r, -1, width)
+    parts = lax.map(
+        lambda i: linalg.solve_triangular(F, unit[:, i], lower=True), jnp.arange(unit.shape[1])
+    )
+    return jnp.moveaxis(parts, 0, 1).reshape(r, -1)[:, :r]
 
 
 def is_blind(curvature: Curvature, penalty: Penalty) -> Array:

@@ -2,7 +2,8 @@
 
 It knows a value-and-gradient function and a preconditioner P, near the inverse Hessian, and
 nothing else. The direction is L-BFGS's (Nocedal & Wright, Numerical Optimization, 2nd ed.,
-algorithm 7.4) with P as its initial matrix.
+algorithm 7.4) with P as its initial matrix. Its two loops over the pairs are two triangular
+systems with one matrix, whose inverse is kept: products instead of loops of small steps.
 
 There is no inner line search: an iteration evaluates one point and either accepts it or
 shortens the step. Along a direction d a convex function falls as long as its slope is not
@@ -36,8 +37,8 @@ class Search(NamedTuple):
         preconditioned: P·grad.
         direction, step: the next point is `x + step·direction`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`; H is L-BFGS's inverse Hessian.
-        S, Y, PY, rho: differences of points, of gradients and of P·grad, newest first, and
-            `1/sᵀy` or 0.
+        S, Y, PY: differences of points, of gradients and of P·grad, newest first, `(8, d)`.
+        inverse: of the lower triangle of S·Yᵀ, `(8, 8)`; rows without a pair are zero.
         scale: of P in H.
         milestone: `gᵀPg` when it was last halved.
         stalls: steps below the value's rounding since then.
@@ -55,7 +56,7 @@ class Search(NamedTuple):
     S: Array
     Y: Array
     PY: Array
-    rho: Array
+    inverse: Array
     scale: Array
     milestone: Array
     stalls: Array
@@ -69,7 +70,7 @@ def start(x: Array) -> Search:
     infinite, pairs = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, x.size), dtype)
     return Search(
         x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite, pairs, pairs, pairs,
-        jnp.zeros(_MEMORY, dtype), jnp.ones((), dtype), infinite,
+        jnp.zeros((_MEMORY, _MEMORY), dtype), jnp.ones((), dtype), infinite,
         jnp.int32(0), jnp.int32(0), jnp.int32(RUNNING),
     )  # fmt: skip
 
@@ -157,13 +158,13 @@ def advance(
 
     s, y, Py = x - search.x, grad - search.grad, preconditioned - search.preconditioned
     curved = accepted & ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
-    S, Y, PY, rho = _remember(search, s, y, Py, curved)
+    S, Y, PY, inverse = _remember(search, s, y, Py, curved)
     scale = jnp.where(curved, _ratio(s @ y, y @ Py), jnp.where(first, 1, search.scale))
     x, value, grad, preconditioned = (
         jnp.where(accepted, new, old)
         for new, old in zip((x, value, grad, preconditioned), search[:4], strict=True)
     )
-    direction = -_lbfgs(grad, preconditioned, S, Y, PY, rho, scale)
+    direction = -_lbfgs(grad, preconditioned, S, Y, PY, inverse, scale)
     decrement = jnp.where(accepted, -(grad @ direction) / 2, search.decrement)
 
     halved = accepted & (first | (new_norm <= search.milestone / 2))
@@ -174,7 +175,7 @@ def advance(
     status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
     status = jnp.where(first & ~finite, Status.NOT_FINITE, status)
     return Search(
-        x, value, grad, preconditioned, direction, step, decrement, S, Y, PY, rho, scale,
+        x, value, grad, preconditioned, direction, step, decrement, S, Y, PY, inverse, scale,
         jnp.where(halved, new_norm, search.milestone),
         stalls.astype(jnp.int32),
         search.num_passes + running,
@@ -189,33 +190,35 @@ def _remember(search: Search, s: Array, y: Array, Py: Array, curved: Array) -> t
     def push(new, old):
         return jnp.concatenate([jnp.where(curved, new, 0)[None], jnp.where(first, 0, old[:-1])])
 
-    return (
-        push(s, search.S),
-        push(y, search.Y),
-        push(Py, search.PY),
-        push(_ratio(1, s @ y), search.rho),
-    )
+    # The inverse of [[σ, 0], [c, T]] is [[1/σ, 0], [−T⁻¹c/σ, T⁻¹]]; without its last row and
+    # column it is that of the pairs that stay.
+    T = jnp.where(first, 0, search.inverse)
+    sigma = jnp.where(curved, s @ y, 0)
+    c = jnp.where(curved, -_product(T, _product(search.S, y)), 0)
+    column = _ratio(jnp.concatenate([jnp.ones_like(c[:1]), c[:-1]]), sigma)
+    inverse = jnp.concatenate([jnp.zeros_like(T[:1, :-1]), T[:-1, :-1]])
+    inverse = jnp.concatenate([column[:, None], inverse], axis=1)
+    return push(s, search.S), push(y, search.Y), push(Py, search.PY), inverse
 
 
 def _ratio(a, b: Array) -> Array:
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
-def _lbfgs(g: Array, Pg: Array, S: Array, Y: Array, PY: Array, rho: Array, scale: Array) -> Array:
-    """Return `H·g` by the two-loop recursion; pairs with ρ = 0 change nothing.
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
-    P is linear: that of what is left of g is known from Pg and PY, without another product.
+
+def _lbfgs(
+    g: Array, Pg: Array, S: Array, Y: Array, PY: Array, inverse: Array, scale: Array
+) -> Array:
+    """Return `H·g`; pairs that are zero change nothing.
+
+    With T the lower triangle of S·Yᵀ, pairs newest first, and D its diagonal, the loop from the
+    newest pair on finds `a = T⁻¹Sg`, and the loop back `b = T⁻ᵀ(Da − Yr)`, where
+    `r = scale·P(g − Yᵀa)` and `H·g = r + Sᵀb`. P is linear: no other product with it is due.
     """
-
-    def newest_first(left, pair):
-        (q, Pq), (s, y, Py, rho) = left, pair
-        a = rho * (s @ q)
-        return (q - a * y, Pq - a * Py), a
-
-    def oldest_first(r, pair):
-        s, y, rho, a = pair
-        return r + s * (a - rho * (y @ r)), None
-
-    (_, Pq), a = lax.scan(newest_first, (g, Pg), (S, Y, PY, rho))
-    r, _ = lax.scan(oldest_first, scale * Pq, (S, Y, rho, a), reverse=True)
-    return r
+    a = _product(inverse, _product(S, g))
+    r = scale * (Pg - _product(a, PY))
+    b = _product(_ratio(a, jnp.diagonal(inverse)) - _product(Y, r), inverse)
+    return r + _product(b, S)

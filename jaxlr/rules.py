@@ -1,7 +1,8 @@
-"""Helpers for derivative rules that look at which of their inputs are perturbed."""
+"""Helpers for rules: which inputs of a derivative are perturbed, how many lanes a vmap maps."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,3 +36,33 @@ def jvp_of_perturbed(fun: Callable, primals: tuple, tangents: tuple) -> tuple[An
         return fun(*jax.tree.unflatten(tree, [new.get(i, a) for i, a in enumerate(leaves)]))
 
     return jax.jvp(of_moving, [leaves[i] for i in moving], [dots[i] for i in moving])
+
+
+def with_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `args → fun(lanes, *args)`, lanes the number that all vmaps together map it over.
+
+    It has no derivatives.
+
+    >>> twice = with_lanes(lambda lanes, a: lanes * a)
+    >>> int(twice(jnp.array(3))), jax.vmap(twice)(jnp.array([3, 4])).tolist()
+    (3, [6, 8])
+    """
+
+    def of(lanes: int, fun: Callable[..., Any]) -> Callable[..., Any]:
+        @jax.custom_batching.custom_vmap
+        def mapped(*args):
+            return fun(lanes, *args)
+
+        @mapped.def_vmap
+        def more(size, batched, *args):  # a vmap around all those inside it
+            axes = jax.tree.map(lambda mine: 0 if mine else None, tuple(batched))
+
+            def inside(lanes, *args):
+                return jax.vmap(functools.partial(fun, lanes), axes)(*args)
+
+            out = of(lanes * size, inside)(*args)
+            return out, jax.tree.map(lambda _: True, out)
+
+        return mapped
+
+    return of(1, fun)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlr.losses import label_probabilities
+from jaxlr.rules import with_lanes
 from jaxlr.types import Array, Batch, Params
 
 # A tile of X of 4 MiB stays in the cache between its two products. Timed for 1 and for 64
@@ -110,29 +111,12 @@ def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
     [0.0, 1.0, 2.0]
     """
 
-    def of(lanes: int, fun: Callable[..., Any]) -> Callable[..., Any]:
-        @jax.custom_batching.custom_vmap
-        def mapped(params, batch):
-            return fun(lanes, params, batch)
-
-        @mapped.def_vmap
-        def more(size, batched, *args):  # a vmap of all those inside it
-            axes = jax.tree.map(lambda mine: 0 if mine else None, tuple(batched))
-
-            def inside(lanes, *args):
-                return jax.vmap(functools.partial(fun, lanes), axes)(*args)
-
-            out = of(lanes * size, inside)(*args)
-            return out, jax.tree.map(lambda _: True, out)
-
-        return mapped
-
     def chosen(lanes: int, params: Any, batch: Batch) -> Any:
         logits = lanes * (1 if batch.n_classes == 2 else batch.n_classes)
         few = logits <= batch.n_features * _SHARE
         return fun(params, batch, sum_whole if few else sum_over_tiles)
 
-    return of(1, chosen)
+    return with_lanes(chosen)
 
 
 def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:

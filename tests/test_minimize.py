@@ -94,20 +94,26 @@ def test_lanes_do_not_change_each_other():
         assert int(lanes.num_passes[i]) == int(alone.num_passes)
 
 
-def test_lbfgs_matrix_is_the_dense_bfgs_formula(x64):
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_lbfgs_matrix_is_the_dense_bfgs_formula_of_the_last_pairs(count, x64):
+    """Of eight of them; a step that is not curved takes a place and has no effect."""
     rng = np.random.default_rng(0)
-    P = np.diag(rng.uniform(0.5, 2.0, 4))
-    M = rng.normal(size=(4, 4))
-    A = M @ M.T + np.eye(4)
-    H, pairs = P, []
-    for _ in range(3):
-        s = rng.normal(size=4)
-        y = A @ s
-        rho = 1 / (s @ y)
-        V = np.eye(4) - rho * np.outer(y, s)
-        H = V.T @ H @ V + rho * np.outer(s, s)
-        pairs.insert(0, (s, y, rho))
-    S, Y, rho = (jnp.asarray(np.stack(a)) for a in zip(*pairs, strict=True))
-    g = jnp.asarray(rng.normal(size=4))
-    product = minimize._lbfgs(g, P @ g, S, Y, Y @ P, rho, jnp.array(1.0))
-    np.testing.assert_allclose(product, H @ g, rtol=1e-12)
+    P = np.diag(rng.uniform(0.5, 2.0, 6))
+    M = rng.normal(size=(6, 6))
+    A = M @ M.T + np.eye(6)
+    search = minimize.start(jnp.zeros(6))._replace(value=jnp.array(1.0))
+    pairs = []
+    for i in range(count):
+        s = rng.normal(size=6)
+        y, curved = (np.full(6, np.nan), False) if i == 4 else (A @ s, True)
+        pairs.append((s, y, curved))
+        kept = minimize._remember(search, *map(jnp.asarray, (s, y, P @ y, curved)))
+        search = search._replace(**dict(zip(("S", "Y", "PY", "inverse"), kept, strict=True)))
+    H = 0.7 * P
+    for s, y, curved in pairs[-8:]:
+        if curved:
+            V = np.eye(6) - np.outer(y, s) / (s @ y)
+            H = V.T @ H @ V + np.outer(s, s) / (s @ y)
+    g = jnp.asarray(rng.normal(size=6))
+    found = minimize._lbfgs(g, P @ g, search.S, search.Y, search.PY, search.inverse, jnp.array(0.7))
+    np.testing.assert_allclose(found, H @ g, rtol=1e-9)
