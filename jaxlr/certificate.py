@@ -36,7 +36,7 @@ import jax.numpy as jnp
 
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
+from jaxlr.tiles import by_lanes, cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, ridge
 
 
@@ -81,7 +81,8 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     q = q[1] if K == 2 else q[:, None]  # as labels are
     pointwise = pointwise_loss(K)
 
-    def sums(tile):
+    def of_tile(known, tile):
+        params, t, q, entropy = known
         tile = cast(tile, dtype)
         Z, Y = logits(params, tile.X, tile.offset), tile.y
         value, residual = pointwise.value_and_residual(Z, Y)
@@ -104,7 +105,11 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
             total_weight(tile, dtype),
         )
 
-    G, kl, unsure, negative, total = sum_over_tiles(sums, batch, n + 2 * K)
+    def over_examples(known, batch, sums):
+        return sums(lambda tile: of_tile(known, tile), batch, n + 2 * K)
+
+    totals = by_lanes(over_examples)((params, t, q, entropy), batch)
+    G, kl, unsure, negative, total = totals
     l2 = ridge(penalty, n, dtype).reshape(-1, *[1] * (params.w.ndim - 1))
     G = G / total + l2 * params.w
     quadratic = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)

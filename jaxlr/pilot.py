@@ -80,7 +80,14 @@ def sample(batch: Batch) -> Batch:
         return batch
     places = (np.arange(size) + np.random.default_rng(0).random(size)) * (m / size)
     places = np.minimum(places.astype(np.int32), m - 1)
-    return batch.select(lambda a: jnp.take(a, places, axis=-1))
+
+    def take(a: Array) -> Array:  # an index a number: rows that share theirs are gathered slower
+        a = jnp.asarray(a)
+        return jnp.take_along_axis(
+            a, jnp.broadcast_to(places, (*a.shape[:-1], size)), axis=-1, mode="clip"
+        )
+
+    return batch.select(take)
 
 
 @jax.jit

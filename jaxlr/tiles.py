@@ -91,8 +91,13 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
     return jax.tree.map(jnp.add, *total)
 
 
-def sum_whole(fun: Callable[[Batch], Any], batch: Batch) -> Any:
-    """In the place of `sum_over_tiles`: the whole batch as one tile."""
+def sum_whole(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:
+    """In the place of `sum_over_tiles`: the whole batch as one tile.
+
+    >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
+    >>> float(sum_whole(lambda tile: total_weight(tile, jnp.float32), batch))
+    40001.0
+    """
     return fun(batch.select(lambda a: a))
 
 
