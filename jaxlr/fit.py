@@ -12,7 +12,7 @@ from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import warn_if_failed, with_derivatives
 from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY
-from jaxlr.pilot import Pilot, make_pilot, sample_size
+from jaxlr.pilot import Pilot, make_pilot, sees_all
 from jaxlr.solve import End, solve
 from jaxlr.types import (
     Array,
@@ -130,7 +130,7 @@ _fit = jax.jit(with_derivatives(_search))
 
 def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     null = null_model(batch)
-    of_sample = curvature is not None or sample_size(batch) < batch.m_examples
+    of_sample = curvature is not None or not sees_all(batch)
     if curvature is None and of_sample:
         pilot = make_pilot(batch, penalty)
     else:

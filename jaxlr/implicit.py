@@ -9,8 +9,8 @@ labels, weights and offset, or the penalty. Differentiate `g(θ(u), u) = 0`:
 The right-hand side is the derivative of the hand-derived gradient; H acts by the hand-derived
 Hessian–vector product. The system is solved by conjugate gradients, preconditioned with the
 curvature that serves the fit. Where it began with that of the null model, of few examples, it is
-taken anew at the optimum, and two or three products with H are enough. How the optimum was found
-does not matter.
+taken anew at the optimum, and two or three products with H are enough. Meanwhile the curvature of
+each example is kept, a number for each class and lane. How the optimum was found does not matter.
 
 Where H is singular the answer is the one of least norm in (w, b), dθ = −H⁺ ∂g/∂u du. The
 directions that H does not see are known beforehand: those of the unpenalised features that no

@@ -67,6 +67,15 @@ def sample_size(batch: Batch) -> int:
     return size if 4 * size <= batch.m_examples else batch.m_examples
 
 
+def sees_all(batch: Batch) -> bool:
+    """Whether a pilot sees all examples, since they are few.
+
+    >>> sees_all(Batch(jnp.ones((10, 50)), jnp.ones(50)))
+    True
+    """
+    return sample_size(batch) == batch.m_examples
+
+
 def sample(batch: Batch) -> Batch:
     """Return the examples that a pilot sees: one at random from each of equal stretches.
 

@@ -98,6 +98,7 @@ def fit_lanes(
     which: Array,
     size: int,
     finish: Callable[[Any, Solution], Any],
+    pilots: Any = None,
 ) -> Any:
     """Return what `finish(lane, solution)` makes of the fit of each lane.
 
@@ -108,16 +109,26 @@ def fit_lanes(
         which: the start of each lane.
         size: how many lanes run at once.
         finish: makes the result of a lane.
+        pilots: None, or lanes, one for each start, from whose optimum the others begin.
     """
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
     task = Task(shared.centre, jnp.asarray(tol, dtype), jnp.asarray(problem.max_passes, jnp.int32))
     starts, task = lax.stop_gradient((shared.starts, task))
+    count = 0 if pilots is None else len(starts.L)
+    if count:
+        everyone = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
+        which = jnp.concatenate([jnp.arange(count), which])
+    else:
+        everyone = lanes
+
+    def fixed(lane: Any) -> tuple[Batch, Penalty]:
+        return lax.stop_gradient(objective(lane))
+
     # Weak penalties take the most passes: none of them is to be begun last.
-    order = jnp.argsort(jax.vmap(lambda lane: lax.stop_gradient(objective(lane)[1].l2))(lanes))
-    ends = solve_lanes(
-        lambda lane: lax.stop_gradient(objective(lane)), lanes, starts, which, order, task, size
-    )
+    order = jnp.argsort(jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone))
+    ends = solve_lanes(fixed, everyone, starts, which, order, task, size, count)
+    ends = jax.tree.map(lambda a: a[count:], ends)
     known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
 
     def one(pair: tuple) -> Any:

@@ -3,6 +3,9 @@
 All lanes that run share each pass over X. When a quarter of them are done their results are put
 aside, and lanes that wait take their places: no pass is spent on a lane that is done, and the
 shapes stay those of one compiled program.
+
+Where there are several lanes to a start, and no sample to begin with, one lane of each is solved
+first, a pilot: the others begin at its optimum. That is a turn of the same loop, no other program.
 """
 
 from __future__ import annotations
@@ -18,17 +21,21 @@ from jax.flatten_util import ravel_pytree
 from jaxlr import solve
 from jaxlr.pilot import Starts
 from jaxlr.solve import End, State, Task
-from jaxlr.types import Array, Batch, Penalty
+from jaxlr.types import Array, Batch, Params, Penalty, Status
 
+_TOL, _PASSES = 1e-5, 40  # of pilots
 _IDLE = -2  # the status of a place for which no lane is left
 
 
 class _Room(NamedTuple):
     lane: Array  # which lane is in each place, `(size,)`
-    waiting: Array  # the first lane that waits
+    begun: Array  # how many lanes have been
     state: State
     L: Array
     ends: End  # of all lanes
+    x: Array  # where lanes start: flat parameters, L, and whether it is blind
+    first_L: Array
+    blind: Array
 
 
 def solve_lanes(
@@ -39,6 +46,7 @@ def solve_lanes(
     order: Array,
     task: Task,
     size: int,
+    pilots: int = 0,
 ) -> End:
     """Minimise the objectives of all lanes; return their ends, leaves with a first axis of lanes.
 
@@ -50,39 +58,42 @@ def solve_lanes(
         order: the lanes in the order in which they are begun, `(lanes,)` integers.
         task: what lanes have in common.
         size: how many lanes run at once.
+        pilots: how many lanes, the first ones, are solved before the others, and only nearly:
+            where the lane of start i ends the others of that start begin.
     """
     count, order = len(which), jnp.asarray(order, jnp.int32)
     size = min(size, count)
-    x = jax.vmap(lambda params: ravel_pytree(params)[0])(starts.params)
+    order = order[jnp.argsort(order >= pilots)] if pilots else order
     batch, _ = jax.eval_shape(lambda: objective(jax.tree.map(lambda a: a[0], lanes)))
 
-    def running(state: State) -> Array:
-        return solve.unfinished(state, task)
+    def ends(state: State) -> End:
+        return jax.vmap(lambda state: solve.ended(state, batch))(state)
 
-    def fill(room: _Room) -> tuple[_Room, Array]:
+    def fill(room: _Room, limit: Array, task: Task) -> tuple[_Room, Array]:
         """Put lanes that wait into the places of those that are done."""
-        done = ~running(room.state)
-        turn = room.waiting + jnp.cumsum(done, dtype=jnp.int32) - 1
-        lane = jnp.where(done, order.at[turn].get(mode="fill", fill_value=count), room.lane)
+        done = ~solve.unfinished(room.state, task)
+        turn = room.begun + jnp.cumsum(done, dtype=jnp.int32) - 1
+        lane = jnp.where(turn < limit, order[jnp.minimum(turn, count - 1)], count)
+        lane = jnp.where(done, lane, room.lane)
         row = jnp.minimum(lane, count - 1)
-        first = which[row]
-        state = jax.vmap(solve.restarted)(room.state, done, x[first], starts.blind[first])
+        start = which[row]
+        state = jax.vmap(solve.restarted)(room.state, done, room.x[start], room.blind[start])
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
 
         def load(carry):  # only the places that are filled: a factor may be large
             todo, L = carry
             i = jnp.argmax(todo)
-            return todo.at[i].set(False), L.at[i].set(starts.L[first[i]])
+            return todo.at[i].set(False), L.at[i].set(room.first_L[start[i]])
 
         _, L = lax.while_loop(lambda carry: carry[0].any(), load, (done & (lane < count), room.L))
-        waiting = room.waiting + done.sum(dtype=jnp.int32)
-        return room._replace(lane=lane, waiting=waiting, state=state, L=L), row
+        begun = jnp.minimum(room.begun + done.sum(dtype=jnp.int32), limit)
+        return room._replace(lane=lane, begun=begun, state=state, L=L), row
 
-    def run(room: _Room) -> _Room:
-        room, row = fill(room)
+    def run(room: _Room, limit: Array, task: Task) -> _Room:
+        room, row = fill(room, limit, task)
         mine = jax.tree.map(lambda a: a[row], lanes)
-        fewest = jnp.where(room.waiting < count, size - max(1, size // 4), 0)
+        fewest = jnp.where(room.begun < limit, size - max(1, size // 4), 0)
 
         def step(carry):
             state, L = carry
@@ -95,7 +106,7 @@ def solve_lanes(
                 return todo.at[i].set(False), L.at[i].set(L_i)
 
             _, L = lax.while_loop(
-                lambda carry: carry[0].any(), make, (state.stale & running(state), L)
+                lambda carry: carry[0].any(), make, (state.stale & solve.unfinished(state, task), L)
             )
             state = jax.vmap(solve.renewed)(state)
             return jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
@@ -103,7 +114,7 @@ def solve_lanes(
             ), L
 
         def busy(carry):
-            return running(carry[0]).sum() > fewest
+            return solve.unfinished(carry[0], task).sum() > fewest
 
         state, L = lax.while_loop(busy, step, (room.state, room.L))
         # The ends of the lanes that are in a place; of one that still runs it is written again.
@@ -111,20 +122,53 @@ def solve_lanes(
         now = jax.tree.map(lambda a: a[here.argmax(axis=1)], ends(state))
         return room._replace(state=state, L=L, ends=_select(here.any(axis=1), now, room.ends))
 
-    def ends(state: State) -> End:
-        return jax.vmap(lambda state: solve.ended(state, batch))(state)
+    def follow(room: _Room, due: Array) -> _Room:
+        """Once it is due, start lanes where the pilots ended, with the curvature there."""
+        end = jax.tree.map(lambda a: a[:pilots], room.ends)
+        found = due & (end.status <= Status.PRECISION_REACHED)
 
+        def make(carry):
+            todo, L = carry
+            i = jnp.argmax(todo)
+            params, lane = jax.tree.map(lambda a: a[i], (end.params, lanes))
+            return todo.at[i].set(False), L.at[i].set(
+                solve.factor_at(params, *objective(lane), task)
+            )
+
+        _, L = lax.while_loop(lambda carry: carry[0].any(), make, (found, room.first_L))
+        x = jnp.where(found[:, None], _flat(end.params), room.x)
+        return room._replace(x=x, first_L=L, blind=room.blind & ~found)
+
+    def turn(k: Array, room: _Room) -> _Room:
+        limit, its = jnp.int32(count), task
+        if pilots:
+            limit = jnp.where(k == 0, pilots, count)
+            tol, most = jnp.maximum(task.tol, _TOL), jnp.minimum(task.max_passes, _PASSES)
+            its = _select(k == 0, Task(task.centre, tol, most), task)
+            room = follow(room, k == 1)
+        return lax.while_loop(
+            lambda room: (room.begun < limit) | solve.unfinished(room.state, its).any(),
+            lambda room: run(room, limit, its),
+            room,
+        )
+
+    x = _flat(starts.params)
     nobody = jax.vmap(solve.begin)(jnp.zeros((size, x.shape[1]), x.dtype), jnp.zeros(size, bool))
     nobody = nobody._replace(search=nobody.search._replace(status=jnp.full(size, _IDLE, jnp.int32)))
     L = jnp.zeros((size, *starts.L.shape[1:]), starts.L.dtype)
     shapes = jax.eval_shape(ends, nobody)
     nowhere = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), shapes)
-    room = _Room(jnp.full(size, count, jnp.int32), jnp.int32(0), nobody, L, nowhere)
-    return lax.while_loop(
-        lambda room: (room.waiting < count) | running(room.state).any(), run, room
-    ).ends
+    lane = jnp.full(size, count, jnp.int32)
+    room = _Room(lane, jnp.int32(0), nobody, L, nowhere, x, starts.L, starts.blind)
+    return (lax.fori_loop(0, 2, turn, room) if pilots else turn(0, room)).ends
+
+
+def _flat(params: Params) -> Array:
+    return jax.vmap(lambda params: ravel_pytree(params)[0])(params)
 
 
 def _select(here: Array, a: Any, b: Any) -> Any:
-    """Return a where here, `(lanes,)`, else b."""
-    return jax.tree.map(lambda a, b: jnp.where(here.reshape(-1, *[1] * (a.ndim - 1)), a, b), a, b)
+    """Return a where here, `(lanes,)` or `()`, else b."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(here.reshape(*here.shape, *[1] * (a.ndim - here.ndim)), a, b), a, b
+    )

@@ -6,11 +6,13 @@ import dataclasses
 import operator
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
+from jaxlr.pilot import sees_all
 from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
 from jaxlr.resampling import Resampled, multinomial_counts
 from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
@@ -127,7 +129,8 @@ def _at_least_one(name: str, count: int) -> int:
 
 
 def _share_bootstrap(problem: Problem, _: Callable, size: int) -> Shared:
-    return share(problem, lambda _: problem.penalties, 1, size, pilots=problem.init is None)
+    pilots = not sees_all(problem.batch)
+    return share(problem, lambda _: problem.penalties, 1, size, pilots)
 
 
 def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, size: int):
@@ -137,7 +140,9 @@ def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, 
     def resampled(counts: Array) -> Batch:
         return dataclasses.replace(batch, weights=Resampled(counts, batch.weights))
 
-    return _fits(problem, shared, resampled, drawn, size)
+    # One that has each example once.
+    pilots = jnp.ones_like(drawn[:1]) if sees_all(problem.batch) else None
+    return _fits(problem, shared, resampled, drawn, size, pilots)
 
 
 def _share_permutations(problem: Problem, _: None, size: int) -> Shared:
@@ -155,9 +160,12 @@ def _permutations(problem: Problem, shared: Shared, _: None, keys: Array, size: 
     return _fits(problem, shared, lambda y: dataclasses.replace(batch, y=y), labels, size)
 
 
-def _fits(problem: Problem, shared: Shared, data: Callable, lanes: Array, size: int) -> Solution:
+def _fits(
+    problem: Problem, shared: Shared, data: Callable, lanes: Array, size: int, pilots: Any = None
+) -> Solution:
     """Return the fits to the batches that `data` makes of the lanes."""
     return fit_lanes(
         problem, shared, lambda lane: (data(lane), problem.penalties), lanes,
         jnp.zeros(len(lanes), jnp.int32), size, lambda _, solution: lifted(shared.Q, solution),
+        pilots,
     )  # fmt: skip

@@ -14,11 +14,13 @@ from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import label_probabilities, pointwise_loss
-from jaxlr.pilot import sample_size
+from jaxlr.pilot import sees_all
 from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
-from jaxlr.resampling import as_folds, parts
+from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
+
+_FEW = 3  # lanes to a penalty from which on a pilot of its own pays
 
 
 class Scores(NamedTuple):
@@ -249,13 +251,12 @@ def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
 
 
 def _share_sweep(problem: Problem, axes: tuple, size: int) -> Shared:
-    sampled = sample_size(problem.batch) < problem.batch.m_examples
-    return _share(problem, axes, size, sampled and problem.init is None)
+    return _share(problem, axes, size, not sees_all(problem.batch) and problem.init is None)
 
 
 def _share_folds(problem: Problem, axes: tuple, size: int) -> Shared:
     # A penalty's pilot, of all folds, serves the fits outside each.
-    return _share(problem, axes, size, sample_size(problem.batch) < problem.batch.m_examples)
+    return _share(problem, axes, size, not sees_all(problem.batch))
 
 
 def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
@@ -287,7 +288,14 @@ def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int
 
 
 def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: int) -> Any:
-    folds = jnp.asarray(problem.folds)
+    folds, pilots = jnp.asarray(problem.folds), None
+    count, starts = len(places[0]), len(shared.starts.L)
+    if sees_all(problem.batch) and count >= _FEW * starts:
+        # One more fold for the pilots, that leaves out nothing.
+        if folds.ndim == 2:
+            folds = jnp.concatenate([folds, jnp.full_like(folds[:1], FIT)])
+        fold = len(folds) - 1 if folds.ndim == 2 else -1
+        pilots = jnp.arange(starts), jnp.full(starts, fold)
 
     def objective(place: tuple) -> tuple[Batch, Penalty]:
         i, fold = place
@@ -297,4 +305,4 @@ def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: i
         inside = parts(shared.batch, folds, place[1])[1]
         return lifted(shared.Q, solution), score(solution.params, inside)
 
-    return fit_lanes(problem, shared, objective, places, places[0], size, finish)
+    return fit_lanes(problem, shared, objective, places, places[0], size, finish, pilots)

@@ -1,5 +1,7 @@
 """The queue: every lane ends as it does alone, and no pass is spent on one that is done."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,3 +98,36 @@ def test_no_pass_is_spent_on_a_lane_that_is_done(x64):
     in_chunks = passes.reshape(-1, size).max(axis=1).sum()
     at_once = passes.sum() / size + passes.max()  # all places taken, then the last lane alone
     assert len(made) / size <= at_once < in_chunks
+
+
+def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
+    """Of two starts; the pilot of one of them has no finite objective, and changes nothing."""
+    _, batch = problem(4, 80)
+    l2 = jnp.array([1e-3, 0.1])
+    rng = np.random.default_rng(0)
+    counts = jnp.asarray(rng.poisson(1.0, (8, 80)), "float64").at[0].set(1).at[1].set(jnp.nan)
+    which = jnp.array([0, 1] * 4)
+
+    def objective(lane):
+        i, counts = lane
+        return dataclasses.replace(batch, weights=counts), jaxlr.Penalty(l2[i])
+
+    def run(pilots):
+        null = null_model(batch)
+        H = make_curvature(null, batch)
+        L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
+        params = jax.tree.map(lambda a: jnp.stack([a] * 2), null)
+        task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
+        starts = queue.Starts(params, L, jnp.zeros(2, bool))
+        lanes, order = (which, counts), jnp.arange(8)[::-1]
+        return queue.solve_lanes(objective, lanes, starts, which, order, task, 3, pilots)
+
+    plain, led = quick(lambda: run(0))(), quick(lambda: run(2))()
+    rest = np.arange(2, 8)
+    assert (np.asarray(led.status)[rest] == Status.CONVERGED).all()
+    np.testing.assert_allclose(led.params.w[rest], plain.params.w[rest], atol=1e-6)
+    np.testing.assert_allclose(led.value[rest], plain.value[rest], rtol=1e-12)
+    assert int(led.status[1]) == Status.NOT_FINITE
+    first, second = rest[which[rest] == 0], rest[which[rest] == 1]
+    assert led.num_passes[first].sum() < plain.num_passes[first].sum()
+    np.testing.assert_array_equal(led.num_passes[second], plain.num_passes[second])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.lanes import Work, chunk_size, run
+from jaxlr.pilot import sees_all
 from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
 from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
@@ -66,9 +67,9 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
 
 
 def _share(problem: Problem, _: None, size: int) -> Shared:
-    # A penalty's pilot, of all examples, serves the fits to each split.
+    # A penalty's pilot serves the fits to each split.
     l2 = problem.penalties.l2[-1]
-    return share(problem, lambda i: Penalty(l2[i]), len(l2), size, pilots=True)
+    return share(problem, lambda i: Penalty(l2[i]), len(l2), size, not sees_all(problem.batch))
 
 
 def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int) -> Solution:
@@ -79,6 +80,16 @@ def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int)
         weights = SplitCounts(problem.folds, split, batch.weights)
         return dataclasses.replace(batch, weights=weights), Penalty(l2[split, i])
 
+    count, pilots = l2.shape[1], None
+    if sees_all(problem.batch) and len(places[0]) > count:
+        pilots = jnp.full(count, len(l2) - 1), jnp.arange(count)
     return fit_lanes(
-        problem, shared, objective, places, places[1], size, lambda _, s: lifted(shared.Q, s)
+        problem,
+        shared,
+        objective,
+        places,
+        places[1],
+        size,
+        lambda _, s: lifted(shared.Q, s),
+        pilots,
     )
