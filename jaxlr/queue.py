@@ -81,12 +81,7 @@ def solve_lanes(
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
 
-        def load(carry):  # only the places that are filled: a factor may be large
-            todo, L = carry
-            i = jnp.argmax(todo)
-            return todo.at[i].set(False), L.at[i].set(room.first_L[start[i]])
-
-        _, L = lax.while_loop(lambda carry: carry[0].any(), load, (done & (lane < count), room.L))
+        L = _made(done & (lane < count), room.L, lambda i, _: room.first_L[start[i]])
         begun = jnp.minimum(room.begun + done.sum(dtype=jnp.int32), limit)
         return room._replace(lane=lane, begun=begun, state=state, L=L), row
 
@@ -98,16 +93,11 @@ def solve_lanes(
         def step(carry):
             state, L = carry
 
-            def make(carry):
-                todo, L = carry
-                i = jnp.argmax(todo)
+            def renew(i: Array, L: Array) -> Array:
                 one, lane = jax.tree.map(lambda a: a[i], (state, mine))
-                L_i = solve.renew(one, L[i], *objective(lane), task)
-                return todo.at[i].set(False), L.at[i].set(L_i)
+                return solve.renew(one, L, *objective(lane), task)
 
-            _, L = lax.while_loop(
-                lambda carry: carry[0].any(), make, (state.stale & solve.unfinished(state, task), L)
-            )
+            L = _made(state.stale & solve.unfinished(state, task), L, renew)
             state = jax.vmap(solve.renewed)(state)
             return jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
                 state, L, mine
@@ -127,15 +117,11 @@ def solve_lanes(
         end = jax.tree.map(lambda a: a[:pilots], room.ends)
         found = due & (end.status <= Status.PRECISION_REACHED)
 
-        def make(carry):
-            todo, L = carry
-            i = jnp.argmax(todo)
+        def make(i: Array, _: Array) -> Array:
             params, lane = jax.tree.map(lambda a: a[i], (end.params, lanes))
-            return todo.at[i].set(False), L.at[i].set(
-                solve.factor_at(params, *objective(lane), task)
-            )
+            return solve.factor_at(params, *objective(lane), task)
 
-        _, L = lax.while_loop(lambda carry: carry[0].any(), make, (found, room.first_L))
+        L = _made(found, room.first_L, make)
         x = jnp.where(found[:, None], _flat(end.params), room.x)
         return room._replace(x=x, first_L=L, blind=room.blind & ~found)
 
@@ -165,6 +151,17 @@ def solve_lanes(
 
 def _flat(params: Params) -> Array:
     return jax.vmap(lambda params: ravel_pytree(params)[0])(params)
+
+
+def _made(todo: Array, L: Array, make: Callable[[Array, Array], Array]) -> Array:
+    """Return L with `make(i, Lᵢ)` in the places that are to do, one by one: it may be large."""
+
+    def one(carry):
+        todo, L = carry
+        i = jnp.argmax(todo)
+        return todo.at[i].set(False), L.at[i].set(make(i, L[i]))
+
+    return lax.while_loop(lambda carry: carry[0].any(), one, (todo, L))[1]
 
 
 def _select(here: Array, a: Any, b: Any) -> Any:
