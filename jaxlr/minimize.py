@@ -165,6 +165,8 @@ def advance(
         for new, old in zip((x, value, grad, preconditioned), search[:4], strict=True)
     )
     direction = -_lbfgs(grad, preconditioned, S, Y, PY, inverse, scale)
+    # In rounding H may be no longer positive definite, nor finite: P is.
+    direction = jnp.where(grad @ direction <= 0, direction, -preconditioned)
     decrement = jnp.where(accepted, -(grad @ direction) / 2, search.decrement)
 
     halved = accepted & (first | (new_norm <= search.milestone / 2))

@@ -94,6 +94,22 @@ def test_lanes_do_not_change_each_other():
         assert int(lanes.num_passes[i]) == int(alone.num_passes)
 
 
+@pytest.mark.parametrize("inverse", [np.nan, np.inf, -1e20])
+def test_where_the_pairs_lead_uphill_or_nowhere_p_leads_on(inverse):
+    def bowl(x):
+        return ((x - 1) ** 2 * jnp.arange(1, 4)).sum(), 2 * (x - 1) * jnp.arange(1, 4)
+
+    search = minimize.start(jnp.zeros(3))
+    for _ in range(3):
+        search = minimize.advance(search, bowl, lambda g: g / 9, jnp.array(1e-12))
+    broken = search._replace(inverse=jnp.full_like(search.inverse, inverse))
+    after = minimize.advance(broken, bowl, lambda g: g / 9, jnp.array(1e-12))
+    assert int(after.status) == minimize.RUNNING
+    np.testing.assert_allclose(after.direction, -after.grad / 9)
+    end = minimize.minimize(bowl, lambda g: g / 9, after, tol=1e-12, max_passes=99)
+    np.testing.assert_allclose(end.x, 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("count", [1, 3, 11])
 def test_lbfgs_matrix_is_the_dense_bfgs_formula_of_the_last_pairs(count, x64):
     """Of eight of them; a step that is not curved takes a place and has no effect."""
