@@ -54,10 +54,12 @@ def fit(
     (see `jaxlr.implicit`): how the optimum was found plays no part. The other fields have
     derivatives of zero. A derivative is that at the point which was found, and its error is
     about `‖H⁻¹‖·gradient_norm`, which shrinks as √tol.
-    Where parameters are not determined (no penalty, collinear features) it is the one of least
-    norm; one by X then lacks what the turning of the null space adds. It is NaN for a fit whose
-    status is not ok, with a warning outside jit and vmap, and where its linear system could not
-    be solved to √eps: `inverse_hvp` returns such a solve with its residual.
+    Where parameters are not determined (no penalty, collinear features) the derivative is the one
+    of least norm; one by X then lacks what the turning of the null space adds. It is NaN for a fit
+    whose status is not ok, with a warning outside jit and vmap, and where the solver reckons that
+    its linear system is not solved to √eps. A penalty that is all that holds a direction, and
+    small, multiplies the rounding of the system's right-hand side by 1/l2: for l2 below 1e-6 with
+    collinear features in float32 nothing shows that but `inverse_hvp`, whose residual is measured.
 
     Args:
         batch: the examples.

@@ -35,7 +35,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
-from jaxlr.objective import NO_PENALTY, hvp, make_hvp, value_and_grad
+from jaxlr.objective import NO_PENALTY, check_direction, hvp, make_hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.tiles import working
@@ -261,8 +261,9 @@ def inverse_hvp(
 
     Where H is singular, the x of least norm that solves it for the part of v that H sees.
 
-    The derivatives of `fit` are NaN where the residual of their system stays above √eps; here
-    nothing is hidden. The product has derivatives, by params, v and the objective.
+    The derivatives of `fit` are NaN where the solver reckons that the residual of their system
+    stays above √eps; here it is measured by one more product, and nothing is hidden. The product
+    has derivatives, by params, v and the objective.
 
     Args:
         params: the optimum: far from it H may be singular where this does not expect it.
@@ -282,7 +283,7 @@ def inverse_hvp(
     ([-4.0, -4.0], 24.0, True, 1)
     """
     check_shapes(params, batch, penalty)
-    check_shapes(v, batch)
+    check_direction(v, params)
     params, dtype = working(params, batch)
     v = Params(*(jnp.asarray(a, dtype) for a in v))
     v = v if batch.intercept else v._replace(b=jnp.zeros_like(v.b))

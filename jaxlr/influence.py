@@ -168,7 +168,7 @@ def influence(
         `(m,)`.
 
     Raises:
-        ValueError: shapes do not fit each other.
+        ValueError: shapes do not fit each other, or fun returns no single number.
 
     >>> import jaxlr
     >>> X = jnp.linspace(-2.0, 2.0, 30)[None]
@@ -178,6 +178,10 @@ def influence(
     (30,)
     """
     check_shapes(params, batch, penalty)
+    due = jax.tree.leaves(jax.eval_shape(fun, params))
+    if len(due) != 1 or due[0].shape != ():
+        found = ", ".join(str(leaf.shape) for leaf in due)
+        raise ValueError(f"fun returns shape {found} where a number, shape (), is due.")
     return _warned(*_influence(jax.grad(fun)(params), params, batch, penalty))
 
 

@@ -258,12 +258,25 @@ def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) 
     """
     check_shapes(params, batch, penalty)
     params, v = _floating(params), _floating(v)
-    for name, a, b in zip(Params._fields, v, params, strict=True):
-        if a.shape != b.shape:
-            raise ValueError(f"v.{name} has shape {a.shape}, params.{name} has {b.shape}.")
+    check_direction(v, params)
     (wide, _), (v, _) = working(params, batch), working(v, batch)
     Hv = _mean_hvp(wide, v, batch)
     return _rounded(Params(Hv.w + _l2(wide, penalty) * v.w, Hv.b), params)
+
+
+def check_direction(v: Params, params: Params) -> None:
+    """Raise ValueError when v has other shapes than params.
+
+    >>> check_direction(Params(jnp.ones(2), jnp.array(0.0)), Params(jnp.ones(3), jnp.array(0.0)))
+    Traceback (most recent call last):
+    ...
+    ValueError: v.w has shape (2,), params.w has (3,).
+    """
+    for name, a, b in zip(Params._fields, v, params, strict=True):
+        if jnp.shape(a) != jnp.shape(b):
+            raise ValueError(
+                f"v.{name} has shape {jnp.shape(a)}, params.{name} has {jnp.shape(b)}."
+            )
 
 
 def make_hvp(

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+_MANY = 10**6
+
 
 def is_fixed(tangent: Any) -> bool:
     """Whether every leaf of a tangent is known to be zero."""
@@ -60,7 +62,8 @@ def with_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
             def inside(lanes, *args):
                 return jax.vmap(functools.partial(fun, lanes), axes)(*args)
 
-            out = of(lanes * size, inside)(*args)
+            # A number that is known only when an exported program is called counts as many.
+            out = of(lanes * (size if isinstance(size, int) else _MANY), inside)(*args)
             return out, jax.tree.map(lambda _: True, out)
 
         return mapped

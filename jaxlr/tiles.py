@@ -21,7 +21,9 @@ from jaxlr.types import Array, Batch, Params
 # need not be known.
 _TILE_BYTES = 4 * 2**20
 _TILE_EXAMPLES = (1024, 16384)
-_SHARE = 1 / 8  # of X that the logits of lanes may be, for which X is not cut into tiles
+# Where X is not cut into tiles: the logits of the lanes may be this share of it, and in float32,
+# whose rounding grows with the length of a sum, so many examples.
+_SHARE, _WHOLE = 1 / 8, 65_536
 
 
 def tile_size(values: int, itemsize: int) -> int:
@@ -105,8 +107,9 @@ def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Return `(params, batch) → fun(params, batch, sums)`, sums as suits the number of lanes.
 
     For one lane, or a few under vmap, a tile cut out of X costs as much as its products: their
-    sums are over X as it is, `sum_whole`. For more it is `sum_over_tiles`, since their logits,
-    of all examples, would need memory and leave the cache. It has no derivatives.
+    sums are over X as it is, `sum_whole`, where they are exact enough. For more it is
+    `sum_over_tiles`, since their logits, of all examples, would need memory and leave the cache.
+    It has no derivatives.
 
     Args:
         fun: takes a tree, a batch, and one of the two functions.
@@ -119,7 +122,8 @@ def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
     def chosen(lanes: int, params: Any, batch: Batch) -> Any:
         logits = lanes * (1 if batch.n_classes == 2 else batch.n_classes)
         few = logits <= batch.n_features * _SHARE
-        return fun(params, batch, sum_whole if few else sum_over_tiles)
+        exact = batch.X.dtype == jnp.float64 or batch.m_examples <= _WHOLE
+        return fun(params, batch, sum_whole if few and exact else sum_over_tiles)
 
     return with_lanes(chosen)
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 
 import jaxlr
+from tests.helpers import problem
 
 PROGRAMS = {
     "loss": jaxlr.loss,
@@ -56,6 +58,19 @@ def test_derivatives_of_a_fit_are_lowered_for_every_platform(platform):
     exported = export.export(program, platforms=[platform])(*arguments(5, 40_001, 3))
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()
+
+
+def test_the_number_of_lanes_may_be_left_open():
+    _, batch = problem(16, 40)
+    (lanes,) = export.symbolic_shape("lanes")
+
+    def losses(l2):
+        return jax.vmap(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2)).loss)(l2)
+
+    exported = export.export(jax.jit(losses))(jax.ShapeDtypeStruct((lanes,), jnp.float32))
+    l2 = jnp.array([0.01, 0.1, 1.0], jnp.float32)
+    alone = [float(jaxlr.fit(batch, jaxlr.Penalty(one)).loss) for one in l2]
+    np.testing.assert_allclose(exported.call(l2), alone, rtol=1e-5)
 
 
 # --- Memory -------------------------------------------------------------------------------------

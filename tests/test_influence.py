@@ -130,6 +130,14 @@ def test_tiles_and_nearly_separable_data():
     assert jaxlr.leave_one_out(jaxlr.fit(batch, strong).params, batch, strong).trusted.all()
 
 
+def test_an_influence_on_many_numbers_is_refused():
+    params, batch = problem(3, 20)
+    with pytest.raises(
+        ValueError, match=r"fun returns shape \(3,\) where a number"
+    ):
+        jaxlr.influence(lambda p: p.w, params, batch)
+
+
 def test_a_large_softmax_is_refused():
     params, batch = problem(300, 400, 5)
     with pytest.raises(ValueError, match="300 features × 5 classes are too many"):

@@ -55,6 +55,32 @@ def test_a_few_lanes_see_x_as_it_is_and_many_see_tiles():
     np.testing.assert_allclose(found, expected[0, 0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("m", "sums"), [(65_536, "sum_whole"), (65_537, "sum_over_tiles")])
+def test_long_sums_in_float32_are_compensated(m, sums, monkeypatch):
+    monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
+    batch = jaxlr.Batch(jnp.ones((9, m)), jnp.ones(m))
+    _, seen = lanes_seen(lambda f: f, jnp.ones(9), batch)
+    assert seen == [getattr(tiles, sums)]
+
+
+def test_long_sums_in_float64_are_over_x_as_it_is(x64):
+    batch = jaxlr.Batch(jnp.ones((9, 70_000)), jnp.ones(70_000))
+    _, seen = lanes_seen(lambda f: f, jnp.ones(9), batch)
+    assert seen == [tiles.sum_whole]
+
+
+def test_rounding_of_one_lane_does_not_grow_with_the_examples(monkeypatch):
+    """Of 16 features, whose products alone would be over X as it is."""
+    monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(-3, 4, (16, 2**20)).astype("float32"), rng.integers(0, 2, 2**20)
+    w = np.full(16, 0.1, "float32")
+    params = jaxlr.Params(jnp.asarray(w), jnp.float32(0.2))
+    grad = jax.jit(jaxlr.gradient)(params, jaxlr.Batch(jnp.asarray(X), jnp.asarray(y, "float32")))
+    z = w.astype(float) @ X + np.float32(0.2)
+    np.testing.assert_allclose(grad.w, X @ (1 / (1 + np.exp(-z)) - y) / y.size, rtol=1e-5)
+
+
 def test_every_argument_can_be_mapped():
     """Also X itself, alone and beside the parameters."""
     rng = np.random.default_rng(1)
