@@ -29,7 +29,7 @@ from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, ridge
 
 _MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
-_SERIAL = 960  # numbers on the right-hand side of a triangular solve that one thread does
+_SERIAL = 1000  # numbers on the right-hand side of a triangular solve that one thread does
 
 
 class Curvature(NamedTuple):
