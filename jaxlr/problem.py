@@ -125,9 +125,10 @@ def fit_lanes(
     def fixed(lane: Any) -> tuple[Batch, Penalty]:
         return lax.stop_gradient(objective(lane))
 
-    # Weak penalties take the most passes: none of them is to be begun last.
-    order = jnp.argsort(jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone))
-    ends = solve_lanes(fixed, everyone, starts, which, order, task, size, count)
+    # Weak penalties take the most passes: none of them is to be begun last, but after the pilots.
+    l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone)
+    rank = jnp.where(jnp.arange(len(l2)) < count, -1 / jnp.maximum(l2, 1e-30), l2) if count else l2
+    ends = solve_lanes(fixed, everyone, starts, which, jnp.argsort(rank), task, size, count)
     ends = jax.tree.map(lambda a: a[count:], ends)
     known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jaxlr import solve
+from jaxlr import minimize, solve
 from jaxlr.pilot import Starts
 from jaxlr.solve import End, State, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Status
@@ -55,7 +55,7 @@ def solve_lanes(
         lanes: a tree of arrays whose first axis is that of the lanes.
         starts: where they start.
         which: the start of each lane, `(lanes,)` integers.
-        order: the lanes in the order in which they are begun, `(lanes,)` integers.
+        order: the lanes in the order in which they are begun, `(lanes,)` integers; pilots first.
         task: what lanes have in common.
         size: how many lanes run at once.
         pilots: how many lanes, the first ones, are solved before the others, and only nearly:
@@ -63,7 +63,6 @@ def solve_lanes(
     """
     count, order = len(which), jnp.asarray(order, jnp.int32)
     size = min(size, count)
-    order = order[jnp.argsort(order >= pilots)] if pilots else order
     batch, _ = jax.eval_shape(lambda: objective(jax.tree.map(lambda a: a[0], lanes)))
 
     def ends(state: State) -> End:
@@ -99,9 +98,10 @@ def solve_lanes(
 
             L = _made(state.stale & solve.unfinished(state, task), L, renew)
             state = jax.vmap(solve.renewed)(state)
-            return jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
+            state = jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
                 state, L, mine
-            ), L
+            )
+            return (_with_curvature_there(state, room.lane < pilots) if pilots else state), L
 
         def busy(carry):
             return solve.unfinished(carry[0], task).sum() > fewest
@@ -110,20 +110,19 @@ def solve_lanes(
         # The ends of the lanes that are in a place; of one that still runs it is written again.
         here = jnp.arange(count)[:, None] == room.lane[None]
         now = jax.tree.map(lambda a: a[here.argmax(axis=1)], ends(state))
-        return room._replace(state=state, L=L, ends=_select(here.any(axis=1), now, room.ends))
+        room = room._replace(state=state, L=L, ends=_select(here.any(axis=1), now, room.ends))
+        if not pilots:
+            return room
+        found = (room.lane < pilots) & _found(state.search.status)
+        start = jnp.where(found, which[row], len(starts.L))
+        return room._replace(first_L=room.first_L.at[start].set(L, mode="drop"))
 
     def follow(room: _Room, due: Array) -> _Room:
-        """Once it is due, start lanes where the pilots ended, with the curvature there."""
+        """Once it is due, start lanes where the pilots ended."""
         end = jax.tree.map(lambda a: a[:pilots], room.ends)
-        found = due & (end.status <= Status.PRECISION_REACHED)
-
-        def make(i: Array, _: Array) -> Array:
-            params, lane = jax.tree.map(lambda a: a[i], (end.params, lanes))
-            return solve.factor_at(params, *objective(lane), task)
-
-        L = _made(found, room.first_L, make)
+        found = due & _found(end.status)
         x = jnp.where(found[:, None], _flat(end.params), room.x)
-        return room._replace(x=x, first_L=L, blind=room.blind & ~found)
+        return room._replace(x=x, blind=room.blind & ~found)
 
     def turn(k: Array, room: _Room) -> _Room:
         limit, its = jnp.int32(count), task
@@ -151,6 +150,19 @@ def solve_lanes(
 
 def _flat(params: Params) -> Array:
     return jax.vmap(lambda params: ravel_pytree(params)[0])(params)
+
+
+def _found(status: Array) -> Array:
+    return (status >= 0) & (status <= Status.PRECISION_REACHED)
+
+
+def _with_curvature_there(state: State, pilot: Array) -> State:
+    """Let the pilots that have just found the optimum go on until L was made there."""
+    search = state.search
+    there = jnp.isclose(state.value, search.value, rtol=1e-6, atol=0)
+    again = pilot & (search.status == Status.CONVERGED) & ~there
+    status = jnp.where(again, minimize.RUNNING, search.status)
+    return state._replace(search=search._replace(status=status), stale=state.stale | again)
 
 
 def _made(todo: Array, L: Array, make: Callable[[Array, Array], Array]) -> Array:

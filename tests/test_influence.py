@@ -132,9 +132,7 @@ def test_tiles_and_nearly_separable_data():
 
 def test_an_influence_on_many_numbers_is_refused():
     params, batch = problem(3, 20)
-    with pytest.raises(
-        ValueError, match=r"fun returns shape \(3,\) where a number"
-    ):
+    with pytest.raises(ValueError, match=r"fun returns shape \(3,\) where a number"):
         jaxlr.influence(lambda p: p.w, params, batch)
 
 
