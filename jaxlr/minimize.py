@@ -166,7 +166,8 @@ def advance(
     )
     direction = -_lbfgs(grad, preconditioned, S, Y, PY, inverse, scale)
     # In rounding H may be no longer positive definite, nor finite: P is.
-    direction = jnp.where(grad @ direction <= 0, direction, -preconditioned)
+    ahead = grad @ direction
+    direction = jnp.where((ahead <= 0) & jnp.isfinite(ahead), direction, -preconditioned)
     decrement = jnp.where(accepted, -(grad @ direction) / 2, search.decrement)
 
     halved = accepted & (first | (new_norm <= search.milestone / 2))

@@ -58,8 +58,8 @@ def test_a_few_lanes_see_x_as_it_is_and_many_see_tiles():
 @pytest.mark.parametrize(("m", "sums"), [(65_536, "sum_whole"), (65_537, "sum_over_tiles")])
 def test_long_sums_in_float32_are_compensated(m, sums, monkeypatch):
     monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
-    batch = jaxlr.Batch(jnp.ones((9, m)), jnp.ones(m))
-    _, seen = lanes_seen(lambda f: f, jnp.ones(9), batch)
+    batch = jaxlr.Batch(jnp.ones((9, m), "float32"), jnp.ones(m, "float32"))
+    _, seen = lanes_seen(lambda f: f, jnp.ones(9, "float32"), batch)
     assert seen == [getattr(tiles, sums)]
 
 
