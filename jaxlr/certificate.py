@@ -108,8 +108,8 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     def over_examples(known, batch, sums):
         return sums(lambda tile: of_tile(known, tile), batch, n + 2 * K)
 
-    totals = by_lanes(over_examples)((params, t, q, entropy), batch)
-    G, kl, unsure, negative, total = totals
+    known = params, t, q, entropy
+    G, kl, unsure, negative, total = by_lanes(over_examples)(known, batch)
     l2 = ridge(penalty, n, dtype).reshape(-1, *[1] * (params.w.ndim - 1))
     G = G / total + l2 * params.w
     quadratic = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)

@@ -160,7 +160,7 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
         diagonal = jnp.diagonal(A)
         alive = diagonal > constant
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
-        # P = XᵀX, positive definite even in rounding; products are cheaper than solves.
+        # P = LᵀL, positive definite even in rounding; products are cheaper than solves.
         scaled = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
         return _root_of_inverse(scaled) * unscale[None]
 
@@ -169,7 +169,7 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
 
 @jax.custom_jvp
 def _root_of_inverse(A: Array) -> Array:
-    """Return `X = F⁻¹` with `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
+    """Return `L = F⁻¹` with `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
 
     A has a unit diagonal.
     """
@@ -191,15 +191,15 @@ def _root_of_inverse(A: Array) -> Array:
 
 @_root_of_inverse.defjvp
 def _root_of_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    """`dX = −Φ(X dA Xᵀ)·X`, Φ the lower triangle with half of its diagonal.
+    """`dL = −Φ(L dA Lᵀ)·L`, Φ the lower triangle with half of its diagonal.
 
     From `dF = F·Φ(F⁻¹ dA F⁻ᵀ)`: Murray, Differentiation of the Cholesky decomposition, 2016,
     equation 8. The loop that looks for the jitter, which is held, has no reverse mode.
     """
     (A,), (dA,) = primals, tangents
-    X = _root_of_inverse(A)
-    M = X @ dA @ X.T
-    return X, -(jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2) @ X
+    L = _root_of_inverse(A)
+    M = L @ dA @ L.T
+    return L, -(jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2) @ L
 
 
 def _inverse_of_triangle(lanes: int, F: Array) -> Array:

@@ -6,9 +6,10 @@
     db       Σ cᵢ dZᵢ / Σ cᵢ
     H·v      X (c ⊙ s·(vᵀX + v_b))ᵀ / Σ cᵢ + l2·f ⊙ v     s: the curvature, a(1−a) or diag(a)−aaᵀ
 
-Loss and gradient come out of one pass over X, a tile of examples at a time: the logits exist
-for one tile only, so that memory does not grow with examples × lanes. Sums over the tiles are
-compensated, so that rounding does not grow with the number of examples.
+Loss and gradient come out of one pass over X. Many lanes take a tile of examples at a time: the
+logits exist for one tile only, so that memory does not grow with examples × lanes. Sums over the
+tiles are compensated, so that rounding does not grow with the number of examples. A lane alone
+multiplies by X as it is, in float32 if its sums are short (see `tiles.by_lanes`).
 
 Derivatives of these functions are given by rules, not left to autodiff. With respect to the
 parameters, `jax.grad` of the loss is the one-pass gradient, and the derivative of the gradient

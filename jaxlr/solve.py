@@ -115,12 +115,7 @@ def renew(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) ->
     null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
-    return factor_at(place, batch, penalty, task).astype(L.dtype)
-
-
-def factor_at(params: Params, batch: Batch, penalty: Penalty, task: Task) -> Array:
-    """Return the L of the curvature there."""
-    return factorise(make_curvature(params, batch, task.centre), penalty).L
+    return factorise(make_curvature(place, batch, task.centre), penalty).L.astype(L.dtype)
 
 
 def renewed(state: State) -> State:

@@ -17,8 +17,7 @@ from jaxlr.rules import with_lanes
 from jaxlr.types import Array, Batch, Params
 
 # A tile of X of 4 MiB stays in the cache between its two products. Timed for 1 and for 64
-# lanes: tiles of half or of twice this size are slower for both, so that the number of lanes
-# need not be known.
+# lanes: tiles of half or of twice this size are slower for both.
 _TILE_BYTES = 4 * 2**20
 _TILE_EXAMPLES = (1024, 16384)
 # Where X is not cut into tiles: the logits of the lanes may be this share of it, and in float32,
@@ -94,7 +93,7 @@ def sum_over_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None
 
 
 def sum_whole(fun: Callable[[Batch], Any], batch: Batch, values: int | None = None) -> Any:
-    """In the place of `sum_over_tiles`: the whole batch as one tile.
+    """In the place of `sum_over_tiles`, with its arguments: the whole batch as one tile.
 
     >>> batch = Batch(jnp.ones((2, 40_001)), jnp.ones(40_001))
     >>> float(sum_whole(lambda tile: total_weight(tile, jnp.float32), batch))

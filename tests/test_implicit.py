@@ -165,13 +165,13 @@ def test_the_residual_of_a_system_that_is_not_solved(monkeypatch):
     assert jnp.linalg.norm(left.w) > 0.05 * jnp.linalg.norm(v.w)
 
 
-@pytest.mark.slow
 def test_an_inverse_hvp_of_another_shape_is_refused():
     params, batch = problem(3, 20)
     with pytest.raises(ValueError, match=r"v.w has shape \(2,\), params.w has \(3,\)"):
         jaxlr.inverse_hvp(params, params._replace(w=jnp.ones(2)), batch)
 
 
+@pytest.mark.slow
 def test_an_inverse_hvp_has_derivatives(quick_programs):
     params, batch = problem(3, 40, weights=True)
     jaxlr.inverse_hvp(params, params, batch, jaxlr.Penalty(0.1))
