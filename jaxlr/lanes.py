@@ -22,7 +22,8 @@ from jaxlr.types import Array, Batch
 MEMORY = 2**30  # bytes that the lanes that run at once may need together
 _LOGITS = 2**19  # of a tile, of all lanes that run: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
-_TEMPORARIES = 12  # copies of a lane's logits, and of its matrices, that a program holds
+_TEMPORARIES = 12  # copies of a lane's logits that a program holds
+_MATRICES = 4  # and of its matrices
 _VECTORS = 40  # copies of a lane's parameters
 PIECE = 16  # times the lanes that run at once: how many one queue has at most
 _STEP = 2  # the same between two steps of a bar, or entries of a checkpoint
@@ -47,7 +48,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
     examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
     (B, r), parameters = blocks(n, batch.n_classes), (n + 1) * K
-    values = _TEMPORARIES * (examples * K + B * r**2) + _VECTORS * parameters
+    values = _TEMPORARIES * examples * K + _MATRICES * B * r**2 + _VECTORS * parameters
     most = max(_FEWEST, _LOGITS // (examples * K))
     most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
     return min(lanes, most, max(_FEWEST, lanes // 4))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxlr.fit import certified, default_tolerance
@@ -14,10 +15,12 @@ from jaxlr.implicit import with_derivatives
 from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
-from jaxlr.queue import solve_lanes
+from jaxlr.queue import rough, solve_lanes
 from jaxlr.solve import Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import back, into, narrow
+
+_STARTS = 32  # over twelve decades of penalties a start is at most a factor of 1.6 away
 
 
 class Problem(NamedTuple):
@@ -45,41 +48,58 @@ class Problem(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What is made once for all lanes: a narrow batch with its Q, and where lanes start."""
+    """What is made once for all lanes: a narrow batch with its Q, and where lanes start.
+
+    Args:
+        penalties: of each start, which of the penalties it is made with, integers.
+        which: of each penalty, at which start its lanes begin, integers.
+    """
 
     batch: Batch
     Q: Array | None
     starts: Starts
     centre: Array
+    penalties: Array
+    which: Array
 
 
 def share(
-    problem: Problem, penalty: Callable[[Array], Penalty], count: int, size: int, pilots: bool
+    problem: Problem,
+    penalty: Callable[[Array], Penalty],
+    l2: Array,
+    size: int,
+    pilots: bool,
+    most: int = _STARTS,
 ) -> Shared:
     """Return what all lanes share.
 
+    Penalties that are near each other share a start: the middle one of them makes it.
+
     Args:
         problem: the problem.
-        penalty: of start i.
-        count: how many starts there are: one for each penalty.
-        size: how many are made at once.
+        penalty: penalty i.
+        l2: of all penalties, `(P,)`.
+        size: how many starts are made at once.
         pilots: whether lanes start at the optimum of a sample, with its curvature there, rather
             than at the null model: see `pilot`.
+        most: how many starts there may be; P where penalties differ in more than l2.
     """
+    of_start, which = _starts(l2, min(len(l2), most))
+    count = len(of_start)
     batch, Q = narrow(problem.batch, problem.penalties)
     fixed, init = lax.stop_gradient((batch, problem.init))
     small = sample(fixed)
     null = null_model(small if pilots else fixed)
     at_null = finite_curvature(null, small)
-    centre, numbers = at_null.centre, jnp.arange(count)
+    centre = at_null.centre
 
     params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)), null)
-    factors = run_lanes(lambda i: factorise_at(at_null, penalty(i)), numbers, size)
+    factors = run_lanes(lambda i: factorise_at(at_null, penalty(i)), of_start, size)
     starts = Starts(jax.tree.map(jnp.nan_to_num, params), *factors)
     if pilots:
         starts = in_chunks(
             lambda some: fit_samples(small, lambda k: penalty(some[0][k]), some[1], centre),
-            (numbers, starts),
+            (of_start, starts),
             size,
         )
     if init is not None:
@@ -87,7 +107,20 @@ def share(
         starts = starts._replace(params=params)
     dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
     params, L = jax.tree.map(lambda a: jnp.asarray(a, dtype), (starts.params, starts.L))
-    return Shared(batch, Q, Starts(params, L, starts.blind), centre.astype(dtype))
+    starts = Starts(params, L, starts.blind)
+    return Shared(batch, Q, starts, centre.astype(dtype), of_start, which)
+
+
+def _starts(l2: Array, count: int) -> tuple[Array, Array]:
+    """Return which penalty makes each start, `(count,)`, and the start of each penalty, `(P,)`."""
+    P = len(l2)
+    fair = jnp.isfinite(l2) & (l2 >= 0)  # others serve none but themselves
+    ranked = jnp.argsort(jnp.where(fair, l2, jnp.nan))
+    group = np.arange(P, dtype=np.int32) * count // P
+    first, middle = np.searchsorted(group, np.arange(count)), (2 * np.arange(count) + 1) * P
+    middle = ranked[middle // (2 * count)]
+    of_start = jnp.where(fair[middle], middle, ranked[first])
+    return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(group)
 
 
 def fit_lanes(
@@ -99,6 +132,7 @@ def fit_lanes(
     size: int,
     finish: Callable[[Any, Solution], Any],
     pilots: Any = None,
+    leaders: int = 0,
 ) -> Any:
     """Return what `finish(lane, solution)` makes of the fit of each lane.
 
@@ -109,18 +143,19 @@ def fit_lanes(
         which: the start of each lane.
         size: how many lanes run at once.
         finish: makes the result of a lane.
-        pilots: None, or lanes, one for each start, from whose optimum the others begin.
+        pilots: None, or lanes, one for each start, from near whose optimum the others begin.
+        leaders: 0, or the number of starts, where the first lanes are themselves such pilots.
     """
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
     task = Task(shared.centre, jnp.asarray(tol, dtype), jnp.asarray(problem.max_passes, jnp.int32))
     starts, task = lax.stop_gradient((shared.starts, task))
-    count = 0 if pilots is None else len(starts.L)
-    if count:
+    extra, everyone = 0 if pilots is None else len(starts.L), lanes
+    if extra:
         everyone = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
-        which = jnp.concatenate([jnp.arange(count), which])
-    else:
-        everyone = lanes
+        which = jnp.concatenate([jnp.arange(extra), which])
+    count = extra + leaders
+    first = rough(task) if extra else task
 
     def fixed(lane: Any) -> tuple[Batch, Penalty]:
         return lax.stop_gradient(objective(lane))
@@ -128,8 +163,9 @@ def fit_lanes(
     # Weak penalties take the most passes: none of them is to be begun last, but after the pilots.
     l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone)
     rank = jnp.where(jnp.arange(len(l2)) < count, -1 / jnp.maximum(l2, 1e-30), l2) if count else l2
-    ends = solve_lanes(fixed, everyone, starts, which, jnp.argsort(rank), task, size, count)
-    ends = jax.tree.map(lambda a: a[count:], ends)
+    order = jnp.argsort(rank)
+    ends = solve_lanes(fixed, everyone, starts, which, order, task, size, count, first)
+    ends = jax.tree.map(lambda a: a[extra:], ends)
     known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
 
     def one(pair: tuple) -> Any:

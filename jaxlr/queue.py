@@ -5,7 +5,7 @@ aside, and lanes that wait take their places: no pass is spent on a lane that is
 shapes stay those of one compiled program.
 
 Where there are several lanes to a start, and no sample to begin with, one lane of each is solved
-first, a pilot: the others begin at its optimum. That is a turn of the same loop, no other program.
+first, a pilot: the others begin where it ends. That is a turn of the same loop, no other program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from jaxlr.pilot import Starts
 from jaxlr.solve import End, State, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Status
 
-_TOL, _PASSES = 1e-5, 40  # of pilots
+_TOL, _PASSES = 1e-5, 40  # of a pilot that is to be no more
+_SAVED = 5  # passes that a lane saves where the curvature is that of where its pilot ended
 _IDLE = -2  # the status of a place for which no lane is left
 
 
@@ -47,6 +48,7 @@ def solve_lanes(
     task: Task,
     size: int,
     pilots: int = 0,
+    first: Task | None = None,
 ) -> End:
     """Minimise the objectives of all lanes; return their ends, leaves with a first axis of lanes.
 
@@ -58,12 +60,15 @@ def solve_lanes(
         order: the lanes in the order in which they are begun, `(lanes,)` integers; pilots first.
         task: what lanes have in common.
         size: how many lanes run at once.
-        pilots: how many lanes, the first ones, are solved before the others, and only nearly:
-            where the lane of start i ends the others of that start begin.
+        pilots: how many lanes, the first ones, are solved before the others: where the lane of
+            start i ends the others of that start begin.
+        first: the task of the pilots; None for that of all.
     """
     count, order = len(which), jnp.asarray(order, jnp.int32)
     size = min(size, count)
     batch, _ = jax.eval_shape(lambda: objective(jax.tree.map(lambda a: a[0], lanes)))
+    followers = (count - pilots) / max(pilots, 1)
+    there = pilots and solve.renewal_price(batch, starts.L[0]) <= _SAVED * followers
 
     def ends(state: State) -> End:
         return jax.vmap(lambda state: solve.ended(state, batch))(state)
@@ -101,7 +106,7 @@ def solve_lanes(
             state = jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
                 state, L, mine
             )
-            return (_with_curvature_there(state, room.lane < pilots) if pilots else state), L
+            return (_with_curvature_there(state, room.lane < pilots) if there else state), L
 
         def busy(carry):
             return solve.unfinished(carry[0], task).sum() > fewest
@@ -128,8 +133,7 @@ def solve_lanes(
         limit, its = jnp.int32(count), task
         if pilots:
             limit = jnp.where(k == 0, pilots, count)
-            tol, most = jnp.maximum(task.tol, _TOL), jnp.minimum(task.max_passes, _PASSES)
-            its = _select(k == 0, Task(task.centre, tol, most), task)
+            its = task if first is None else _select(k == 0, first, task)
             room = follow(room, k == 1)
         return lax.while_loop(
             lambda room: (room.begun < limit) | solve.unfinished(room.state, its).any(),
@@ -146,6 +150,12 @@ def solve_lanes(
     lane = jnp.full(size, count, jnp.int32)
     room = _Room(lane, jnp.int32(0), nobody, L, nowhere, x, starts.L, starts.blind)
     return (lax.fori_loop(0, 2, turn, room) if pilots else turn(0, room)).ends
+
+
+def rough(task: Task) -> Task:
+    """Return the task of pilots whose own optimum nobody asks for."""
+    tol, most = jnp.maximum(task.tol, _TOL), jnp.minimum(task.max_passes, _PASSES)
+    return Task(task.centre, tol, most)
 
 
 def _flat(params: Params) -> Array:

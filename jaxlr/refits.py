@@ -130,7 +130,12 @@ def _at_least_one(name: str, count: int) -> int:
 
 def _share_bootstrap(problem: Problem, _: Callable, size: int) -> Shared:
     pilots = not sees_all(problem.batch)
-    return share(problem, lambda _: problem.penalties, 1, size, pilots)
+    return _share(problem, size, pilots)
+
+
+def _share(problem: Problem, size: int, pilots: bool) -> Shared:
+    l2 = jnp.reshape(problem.penalties.l2, 1)
+    return share(problem, lambda _: problem.penalties, l2, size, pilots)
 
 
 def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, size: int):
@@ -147,7 +152,7 @@ def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, 
 
 def _share_permutations(problem: Problem, _: None, size: int) -> Shared:
     # Permuted labels have no more to do with the features than the null model has.
-    return share(problem, lambda _: problem.penalties, 1, size, pilots=False)
+    return _share(problem, size, pilots=False)
 
 
 def _permutations(problem: Problem, shared: Shared, _: None, keys: Array, size: int) -> Solution:

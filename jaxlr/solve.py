@@ -158,7 +158,7 @@ def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Cal
 
 def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) -> State:
     """Return a lane after one more pass over X, and with a decision after each few of them."""
-    before, price = state.search, _price(batch, L)
+    before, price = state.search, renewal_price(batch, L)
     eps = jnp.finfo(before.x.dtype).eps
     running = before.status == minimize.RUNNING
     search = minimize.advance(before, *functions(L, batch, penalty, task), task.tol)
@@ -267,7 +267,7 @@ def unravel_params(batch: Batch, dtype) -> Callable[[Array], Params]:
     return ravel_pytree(shapes)[1]
 
 
-def _price(batch: Batch, L: Array) -> float:
+def renewal_price(batch: Batch, L: Array) -> float:
     """Return how many passes of many lanes cost as much as making the curvature anew."""
     K = 1 if batch.n_classes == 2 else batch.n_classes
     return 2 * L.size / ((4 * batch.n_features + _POINTWISE) * K)

@@ -20,7 +20,8 @@ from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
 
-_FEW = 3  # lanes to a penalty from which on a pilot of its own pays
+_FEW = 3  # lanes to a start from which on a pilot that is none of them pays
+_LED = 2  # lanes to a start from which on one that leads pays
 
 
 class Scores(NamedTuple):
@@ -260,8 +261,9 @@ def _share_folds(problem: Problem, axes: tuple, size: int) -> Shared:
 
 
 def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
-    count = len(problem.penalties.l2)
-    return share(problem, lambda i: problem.penalty(axes, i), count, size, pilots)
+    l2, (_, of_lanes) = problem.penalties.l2, axes
+    most = {} if of_lanes is None else {"most": len(l2)}  # factors of their own
+    return share(problem, lambda i: problem.penalty(axes, i), l2, size, pilots, **most)
 
 
 def _sweep(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Solution:
@@ -284,7 +286,17 @@ def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int
     def objective(i: Array) -> tuple[Batch, Penalty]:
         return shared.batch, problem.penalty(axes, i)
 
-    return fit_lanes(problem, shared, objective, lanes, lanes, size, finish)
+    count, starts = len(lanes), len(shared.penalties)
+    # Those lanes that make a start lead the others, where no sample does. All of them are here.
+    all_here = count == len(problem.penalties.l2) and count >= _LED * starts
+    if not all_here or problem.init is not None or not sees_all(problem.batch):
+        return fit_lanes(problem, shared, objective, lanes, shared.which[lanes], size, finish)
+    leads = jnp.zeros(count, bool).at[shared.penalties].set(True)
+    order = jnp.concatenate([shared.penalties, jnp.argsort(leads)[: count - starts]])
+    results = fit_lanes(
+        problem, shared, objective, order, shared.which[order], size, finish, leaders=starts
+    )
+    return jax.tree.map(lambda a: a[jnp.argsort(order)], results)
 
 
 def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: int) -> Any:
@@ -295,7 +307,7 @@ def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: i
         if folds.ndim == 2:
             folds = jnp.concatenate([folds, jnp.full_like(folds[:1], FIT)])
         fold = len(folds) - 1 if folds.ndim == 2 else -1
-        pilots = jnp.arange(starts), jnp.full(starts, fold)
+        pilots = shared.penalties, jnp.full(starts, fold)
 
     def objective(place: tuple) -> tuple[Batch, Penalty]:
         i, fold = place
@@ -305,4 +317,5 @@ def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: i
         inside = parts(shared.batch, folds, place[1])[1]
         return lifted(shared.Q, solution), score(solution.params, inside)
 
-    return fit_lanes(problem, shared, objective, places, places[0], size, finish, pilots)
+    which = shared.which[places[0]]
+    return fit_lanes(problem, shared, objective, places, which, size, finish, pilots)

@@ -120,7 +120,8 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
         task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
         starts = queue.Starts(params, L, jnp.zeros(2, bool))
         lanes, order = (which, counts), jnp.array([1, 0, 7, 5, 6, 2, 4, 3])
-        return queue.solve_lanes(objective, lanes, starts, which, order, task, 3, pilots)
+        first = queue.rough(task)
+        return queue.solve_lanes(objective, lanes, starts, which, order, task, 3, pilots, first)
 
     plain, led = quick(lambda: run(0))(), quick(lambda: run(2))()
     rest = np.arange(2, 8)

@@ -87,7 +87,7 @@ def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     assert int(weak.num_passes) < 50
     # Where it is never paid for, not even a stall at the precision of the dtype makes one.
     made.clear()
-    monkeypatch.setattr(solve, "_price", lambda *_: 1e9)
+    monkeypatch.setattr(solve, "renewal_price", lambda *_: 1e9)
     jax.clear_caches()
     slow = jaxlr.fit(batch, jaxlr.Penalty(1e-6))
     jax.effects_barrier()

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 import jaxlr
+from jaxlr.problem import _starts
 from jaxlr.sweep import select
 from jaxlr.types import Status
 from tests.helpers import assert_close, problem
@@ -26,6 +27,56 @@ def test_lanes_are_fits(x64, n_classes):
         np.testing.assert_allclose(lanes.params.w[i], alone.params.w, atol=1e-9)
         np.testing.assert_allclose(lanes.loss[i], alone.loss, rtol=1e-12)
     assert (lanes.suboptimality < 1e-12).all()
+
+
+def test_penalties_that_are_near_each_other_share_a_start():
+    l2 = np.random.default_rng(0).permutation(np.geomspace(1e-9, 1e3, 100))
+    l2[[4, 5]] = 0, np.nextafter(0, 1)
+    of_start, which = (np.asarray(a) for a in _starts(jnp.asarray(l2, "float32"), 32))
+    assert (len(of_start), len(which)) == (32, 100)
+    for start, makes_it in enumerate(of_start):
+        members = np.flatnonzero(which == start)
+        assert makes_it in members
+        assert len(members) in (3, 4)
+        below, above = (l2 < l2[members].min()).sum(), (l2 > l2[members].max()).sum()
+        assert below + above + len(members) == 100  # neighbours, and none between them
+        assert max(below, above) >= (l2[members] <= l2[makes_it]).sum() - 1
+    few, own = _starts(jnp.array([3.0, 1.0, 2.0]), 3)
+    assert np.asarray(few)[np.asarray(own)].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
+    """The largest ones share a start with two that are no penalties, or are its only fair one."""
+    _, batch = problem(4, 60)
+    l2 = np.geomspace(1e-6, 10.0, 70)
+    l2[[3, 20, 21, 40, 69]] = np.nan, -1.0, np.inf, 0.0, np.nan
+    good = np.setdiff1d(np.arange(70), [3, 20, 21, 69])
+    penalty = jaxlr.Penalty(jnp.asarray(l2))
+    if folds:
+        fold = jnp.arange(60) % 4
+        lanes = jaxlr.cross_validate(batch, penalty, folds=fold).solutions
+        lanes = jax.tree.map(lambda a: a[:, 1], lanes)
+        batch = batch.select(lambda a: a[..., fold != 1])
+    else:
+        lanes = jaxlr.sweep(batch, penalty)
+    assert (np.asarray(lanes.status)[good] == Status.CONVERGED).all()
+    assert (np.asarray(lanes.status)[[3, 69]] == Status.NOT_FINITE).all()
+    one = jax.jit(jax.vmap(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2))))
+    alone = one(jnp.asarray(l2[good]))
+    np.testing.assert_allclose(np.asarray(lanes.loss)[good], alone.loss, rtol=1e-11)
+    if not folds:  # half of them follow, and begin nearly where they end
+        assert (np.asarray(lanes.num_passes)[good] < np.asarray(alone.num_passes)).sum() >= 25
+
+
+def test_lanes_with_factors_of_their_own_share_nothing(x64):
+    _, batch = problem(4, 60)
+    factors = 10.0 ** np.random.default_rng(0).uniform(-6, 6, (70, 4))
+    lanes = jaxlr.sweep(batch, jaxlr.Penalty(jnp.full(70, 0.01), jnp.asarray(factors)))
+    one = jax.jit(jax.vmap(lambda f: jaxlr.fit(batch, jaxlr.Penalty(0.01, f))))
+    alone = one(jnp.asarray(factors))
+    np.testing.assert_allclose(lanes.loss, alone.loss, rtol=1e-11)
+    np.testing.assert_array_equal(lanes.num_passes, alone.num_passes)
 
 
 def test_factors_for_all_lanes_or_for_each():

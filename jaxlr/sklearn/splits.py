@@ -69,7 +69,7 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
 def _share(problem: Problem, _: None, size: int) -> Shared:
     # A penalty's pilot serves the fits to each split.
     l2 = problem.penalties.l2[-1]
-    return share(problem, lambda i: Penalty(l2[i]), len(l2), size, not sees_all(problem.batch))
+    return share(problem, lambda i: Penalty(l2[i]), l2, size, not sees_all(problem.batch))
 
 
 def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int) -> Solution:
@@ -80,15 +80,15 @@ def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int)
         weights = SplitCounts(problem.folds, split, batch.weights)
         return dataclasses.replace(batch, weights=weights), Penalty(l2[split, i])
 
-    count, pilots = l2.shape[1], None
+    count, pilots = len(shared.penalties), None
     if sees_all(problem.batch) and len(places[0]) > count:
-        pilots = jnp.full(count, len(l2) - 1), jnp.arange(count)
+        pilots = jnp.full(count, len(l2) - 1), shared.penalties
     return fit_lanes(
         problem,
         shared,
         objective,
         places,
-        places[1],
+        shared.which[places[1]],
         size,
         lambda _, s: lifted(shared.Q, s),
         pilots,
