@@ -20,7 +20,7 @@ from jaxlr.solve import Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import back, into, narrow
 
-_STARTS = 32  # over twelve decades of penalties a start is at most a factor of 1.6 away
+_STARTS = 16  # over twelve decades of penalties a start is at most a factor of 2.4 away
 
 
 class Problem(NamedTuple):
@@ -69,7 +69,7 @@ def share(
     l2: Array,
     size: int,
     pilots: bool,
-    most: int = _STARTS,
+    alike: bool = True,
 ) -> Shared:
     """Return what all lanes share.
 
@@ -82,10 +82,10 @@ def share(
         size: how many starts are made at once.
         pilots: whether lanes start at the optimum of a sample, with its curvature there, rather
             than at the null model: see `pilot`.
-        most: how many starts there may be; P where penalties differ in more than l2.
+        alike: whether penalties differ in l2 alone.
     """
-    of_start, which = _starts(l2, min(len(l2), most))
-    count = len(of_start)
+    count = _STARTS if alike and len(l2) >= 2 * _STARTS else len(l2)
+    of_start, which = _starts(l2, count)
     batch, Q = narrow(problem.batch, problem.penalties)
     fixed, init = lax.stop_gradient((batch, problem.init))
     small = sample(fixed)

@@ -261,9 +261,9 @@ def _share_folds(problem: Problem, axes: tuple, size: int) -> Shared:
 
 
 def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
-    l2, (_, of_lanes) = problem.penalties.l2, axes
-    most = {} if of_lanes is None else {"most": len(l2)}  # factors of their own
-    return share(problem, lambda i: problem.penalty(axes, i), l2, size, pilots, **most)
+    alike = axes[1] is None  # no factors of their own
+    l2 = problem.penalties.l2
+    return share(problem, lambda i: problem.penalty(axes, i), l2, size, pilots, alike)
 
 
 def _sweep(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Solution:

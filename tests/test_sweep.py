@@ -32,12 +32,12 @@ def test_lanes_are_fits(x64, n_classes):
 def test_penalties_that_are_near_each_other_share_a_start():
     l2 = np.random.default_rng(0).permutation(np.geomspace(1e-9, 1e3, 100))
     l2[[4, 5]] = 0, np.nextafter(0, 1)
-    of_start, which = (np.asarray(a) for a in _starts(jnp.asarray(l2, "float32"), 32))
-    assert (len(of_start), len(which)) == (32, 100)
+    of_start, which = (np.asarray(a) for a in _starts(jnp.asarray(l2, "float32"), 16))
+    assert (len(of_start), len(which)) == (16, 100)
     for start, makes_it in enumerate(of_start):
         members = np.flatnonzero(which == start)
         assert makes_it in members
-        assert len(members) in (3, 4)
+        assert len(members) in (6, 7)
         below, above = (l2 < l2[members].min()).sum(), (l2 > l2[members].max()).sum()
         assert below + above + len(members) == 100  # neighbours, and none between them
         assert max(below, above) >= (l2[members] <= l2[makes_it]).sum() - 1
@@ -47,11 +47,11 @@ def test_penalties_that_are_near_each_other_share_a_start():
 
 @pytest.mark.parametrize("folds", [False, True])
 def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
-    """The largest ones share a start with two that are no penalties, or are its only fair one."""
+    """The largest fair one shares its start with three that are no penalties."""
     _, batch = problem(4, 60)
     l2 = np.geomspace(1e-6, 10.0, 70)
-    l2[[3, 20, 21, 40, 69]] = np.nan, -1.0, np.inf, 0.0, np.nan
-    good = np.setdiff1d(np.arange(70), [3, 20, 21, 69])
+    l2[[3, 20, 40, 69]] = np.nan, -1.0, 0.0, np.nan
+    good = np.setdiff1d(np.arange(70), [3, 20, 69])
     penalty = jaxlr.Penalty(jnp.asarray(l2))
     if folds:
         fold = jnp.arange(60) % 4
