@@ -160,8 +160,10 @@ def fit_lanes(
     def fixed(lane: Any) -> tuple[Batch, Penalty]:
         return lax.stop_gradient(objective(lane))
 
-    # Weak penalties take the most passes: none of them is to be begun last, but after the pilots.
+    # Weak penalties take the most passes: none of them is to be begun last, but after the pilots,
+    # even those of penalties that are none.
     l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone)
+    l2 = jnp.maximum(jnp.nan_to_num(l2, nan=jnp.inf), 0)
     rank = jnp.where(jnp.arange(len(l2)) < count, -1 / jnp.maximum(l2, 1e-30), l2) if count else l2
     order = jnp.argsort(rank)
     ends = solve_lanes(fixed, everyone, starts, which, order, task, size, count, first)

@@ -69,6 +69,18 @@ def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
         assert (np.asarray(lanes.num_passes)[good] < np.asarray(alone.num_passes)).sum() >= 25
 
 
+def test_a_pilot_that_is_none_does_not_make_another_lane_rough(x64):
+    _, batch = problem(4, 60)
+    l2, fold = jnp.array([1e-4, np.nan, 0.1, 1.0]), jnp.arange(60) % 4
+    lanes = jaxlr.cross_validate(batch, jaxlr.Penalty(l2), folds=fold).solutions
+    assert (np.asarray(lanes.status[1]) == Status.NOT_FINITE).all()
+    for i in (0, 2, 3):
+        for k in range(4):
+            rest = batch.select(lambda a, k=k: a[..., fold != k])
+            alone = jaxlr.fit(rest, jaxlr.Penalty(l2[i]))
+            np.testing.assert_allclose(lanes.loss[i, k], alone.loss, rtol=1e-12)
+
+
 def test_lanes_with_factors_of_their_own_share_nothing(x64):
     _, batch = problem(4, 60)
     factors = 10.0 ** np.random.default_rng(0).uniform(-6, 6, (70, 4))
