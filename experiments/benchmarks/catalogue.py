@@ -51,13 +51,19 @@ def _loop(solver: str, part=(None, None), tol: float | None = None) -> Way:
 
 
 def _jobs(solver: str, tol: float | None) -> tuple[str, tuple[dict[str, Any], ...]]:
-    given = {"solver": solver} if tol is None else {"solver": solver, "tol": tol}
-    label = solver if tol is None else f"{solver}, tol {tol:.0e}"
+    label, given = _solver(solver, tol)
     return label, tuple({**given, **jobs} for jobs in _JOBS)
 
 
-def _one(solver: str) -> Way:
-    return Way(f"scikit-learn {solver}", "peers:sklearn_loop", ({"solver": solver},))
+def _solver(solver: str, tol: float | None) -> tuple[str, dict[str, Any]]:
+    if tol is None:
+        return solver, {"solver": solver}
+    return f"{solver}, tol {tol:.0e}", {"solver": solver, "tol": tol}
+
+
+def _one(solver: str, tol: float | None = None) -> Way:
+    label, given = _solver(solver, tol)
+    return Way(f"scikit-learn {label}", "peers:sklearn_loop", (given,))
 
 
 _CV = Way("jaxlr", "ours:cross_validate")
@@ -66,11 +72,14 @@ _GLUM = Way("glum", "peers:glum_loop")
 _SINGLE = (_FIT, _one("lbfgs"), _one("newton-cholesky"), _GLUM)
 
 
-def _general(columns: int | None = None, penalties: int | None = None) -> tuple[Way, Way]:
-    part = (penalties, columns)
+def _general(
+    columns: int | None = None, penalties: int | None = None, tol: float | None = None
+) -> tuple[Way, Way]:
+    part, given = (penalties, columns), ({} if tol is None else {"tol": tol},)
+    suffix = "" if tol is None else f", tol {tol:.0e}"
     return (
-        Way("vmap of jaxopt.LBFGS", "peers:jaxopt_lanes", part=part),
-        Way("vmap of optax.lbfgs", "peers:optax_lanes", part=part),
+        Way(f"vmap of jaxopt.LBFGS{suffix}", "peers:jaxopt_lanes", given, part),
+        Way(f"vmap of optax.lbfgs{suffix}", "peers:optax_lanes", given, part),
     )
 
 
@@ -162,7 +171,7 @@ def _w9(quick: bool) -> Workload:
     return Workload(
         f"wide: {m} × {n:,}, C = 1",
         lambda: workloads.wide(m, n),
-        (*_SINGLE, *_general()),
+        (*_SINGLE, _one("lbfgs", 1e-6), *_general(), *_general(tol=1e-6)),
     )
 
 

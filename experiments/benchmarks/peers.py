@@ -98,18 +98,18 @@ def statsmodels_fit(problem: Problem) -> Ready:
     return Ready(lambda: _quiet(Logit(problem.y, X).fit, disp=0, maxiter=100), fits)
 
 
-def jaxopt_lanes(problem: Problem) -> Ready:
+def jaxopt_lanes(problem: Problem, tol: float = _TOLERANCE) -> Ready:
     """`jax.vmap` of jaxopt.LBFGS on the plain loss."""
     import jaxopt
 
     def minimise(loss, start):
-        solver = jaxopt.LBFGS(loss, maxiter=_MOST, tol=_TOLERANCE)
+        solver = jaxopt.LBFGS(loss, maxiter=_MOST, tol=tol)
         return solver.run(start).params
 
     return _jax_lanes(problem, minimise)
 
 
-def optax_lanes(problem: Problem) -> Ready:
+def optax_lanes(problem: Problem, tol: float = _TOLERANCE) -> Ready:
     """`jax.vmap` of optax.lbfgs on the plain loss, to the same gradient."""
     import jax
     import optax
@@ -121,7 +121,7 @@ def optax_lanes(problem: Problem) -> Ready:
         def unfinished(carry):
             _, state = carry
             grad, count = (optax.tree.get(state, name) for name in ("grad", "count"))
-            return (count == 0) | ((optax.tree.norm(grad) > _TOLERANCE) & (count < _MOST))
+            return (count == 0) | ((optax.tree.norm(grad) > tol) & (count < _MOST))
 
         def step(carry):
             params, state = carry
