@@ -81,6 +81,17 @@ def test_a_pilot_that_is_none_does_not_make_another_lane_rough(x64):
             np.testing.assert_allclose(lanes.loss[i, k], alone.loss, rtol=1e-12)
 
 
+def test_each_of_many_penalties_has_the_derivative_of_its_fit(x64):
+    _, batch = problem(4, 60)
+    l2 = jnp.asarray(np.random.default_rng(0).permutation(np.geomspace(1e-5, 10.0, 40)))
+
+    def weights(l2):
+        return jaxlr.sweep(batch, jaxlr.Penalty(l2)).params.w[:, 1]
+
+    alone = jax.vmap(jax.grad(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2)).params.w[1]))(l2)
+    np.testing.assert_allclose(jax.grad(lambda l2: weights(l2).sum())(l2), alone, rtol=1e-7)
+
+
 def test_lanes_with_factors_of_their_own_share_nothing(x64):
     _, batch = problem(4, 60)
     factors = 10.0 ** np.random.default_rng(0).uniform(-6, 6, (70, 4))
