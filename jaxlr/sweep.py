@@ -21,7 +21,6 @@ from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
 
 _FEW = 3  # lanes to a start from which on a pilot that is none of them pays
-_LED = 2  # lanes to a start from which on one that leads pays
 
 
 class Scores(NamedTuple):
@@ -287,9 +286,9 @@ def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int
         return shared.batch, problem.penalty(axes, i)
 
     count, starts = len(lanes), len(shared.penalties)
-    # Those lanes that make a start lead the others, where no sample does. All of them are here.
-    all_here = count == len(problem.penalties.l2) and count >= _LED * starts
-    if not all_here or problem.init is not None or not sees_all(problem.batch):
+    # Where lanes share starts, and no sample made these, those whose penalties did lead the others.
+    led = starts < count == len(problem.penalties.l2)  # all are here, and not only some of them
+    if not led or problem.init is not None or not sees_all(problem.batch):
         return fit_lanes(problem, shared, objective, lanes, shared.which[lanes], size, finish)
     leads = jnp.zeros(count, bool).at[shared.penalties].set(True)
     order = jnp.concatenate([shared.penalties, jnp.argsort(leads)[: count - starts]])

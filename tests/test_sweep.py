@@ -40,7 +40,7 @@ def test_penalties_that_are_near_each_other_share_a_start():
         assert len(members) in (6, 7)
         below, above = (l2 < l2[members].min()).sum(), (l2 > l2[members].max()).sum()
         assert below + above + len(members) == 100  # neighbours, and none between them
-        assert max(below, above) >= (l2[members] <= l2[makes_it]).sum() - 1
+        assert (l2[members] < l2[makes_it]).sum() in (2, 3, 4)  # the one in the middle
     few, own = _starts(jnp.array([3.0, 1.0, 2.0]), 3)
     assert np.asarray(few)[np.asarray(own)].tolist() == [0, 1, 2]
 
