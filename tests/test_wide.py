@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr.wide import back, into, narrow
+from jaxlr.wide import _qr, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
@@ -62,3 +62,102 @@ def test_a_start_is_projected_and_back(x64):
     again = jaxlr.fit(batch, jaxlr.Penalty(0.1), init=near.params)
     assert again.num_passes < near.num_passes
     np.testing.assert_allclose(again.params.w, near.params.w, atol=1e-8)
+
+
+def columns(case, dtype, n=40, m=9):
+    """Return X, and its Q from numpy in float64 with signs that make R's diagonal positive."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(n, m))
+    if case == "nearly collinear":
+        X = np.linalg.qr(X)[0] * np.logspace(0, -5, m) @ np.linalg.qr(rng.normal(size=(m, m)))[0]
+    elif case == "twice the same":
+        X[:, 5] = X[:, 2]
+    elif case == "centred":
+        X -= X.mean(axis=1, keepdims=True)
+    elif case == "an example of zeros":
+        X[:, 4] = 0
+    elif case == "scales":
+        X *= 10.0 ** np.linspace(-9, 9, m)
+    elif case == "squares overflow":
+        X *= np.finfo(dtype).max ** 0.75
+    X = X.astype(dtype)
+    Q, R = np.linalg.qr(X.astype(np.float64))
+    return jnp.asarray(X), Q * np.where(np.diag(R) < 0, -1, 1)
+
+
+ODD = ["nearly collinear", "twice the same", "centred", "an example of zeros", "squares overflow"]
+
+
+@pytest.mark.parametrize("case", ["friendly", "scales", *ODD])
+def test_q_is_orthonormal_and_qr_is_x(dtype, case):
+    X, Q = columns(case, dtype)
+    mine = jax.jit(_qr)(X)
+    assert [a.dtype for a in mine] == [X.dtype] * 2
+    rounding = 20 * np.finfo(dtype).eps
+    largest = np.abs(np.asarray(X)).max(axis=0)
+    product = np.asarray(mine[0], np.float64) @ np.asarray(mine[1], np.float64)
+    assert (np.abs(product - np.asarray(X)) <= rounding * np.maximum(largest, 1e-30)).all()
+    np.testing.assert_allclose(mine[0].T @ mine[0], np.eye(9), atol=rounding)
+    if case in ("friendly", "scales"):
+        np.testing.assert_allclose(mine[0], Q, atol=rounding)
+        # That of reflections has other signs: Cholesky factors have made this one.
+        assert (np.diag(mine[1]) > 0).all()
+        assert (np.diag(np.linalg.qr(X)[1]) < 0).any()
+
+
+@pytest.mark.parametrize("case", ["friendly", "scales", "nearly collinear"])
+def test_derivatives_of_q_and_r(x64, case):
+    X, _ = columns(case, "float64")
+    dX = np.random.default_rng(4).normal(size=X.shape) * np.abs(np.asarray(X)).max(axis=0)
+    size = 1e-7 if case == "nearly collinear" else 1e-6
+
+    mine, moved = jax.jvp(_qr, (X,), (jnp.asarray(dX),))
+    sign = np.sign(np.diag(mine[1]))  # as the way that made it leaves them
+
+    def numpy_qr(t):
+        Q, R = np.linalg.qr(np.asarray(X) + t * dX)
+        flip = sign * np.sign(np.diag(R))
+        return Q * flip, R * flip[:, None]
+
+    for a, plus, minus in zip(moved, numpy_qr(size), numpy_qr(-size), strict=True):
+        wanted = (plus - minus) / (2 * size)
+        np.testing.assert_allclose(a, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    again = jax.jvp(lambda X: jax.jvp(_qr, (X,), (jnp.asarray(dX),))[1], (X,), (jnp.asarray(dX),))
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(again))
+
+
+@pytest.mark.parametrize("case", ODD[:-1])
+def test_lanes_of_X_are_fits(x64, case):
+    """Under vmap both ways run for all, and the one that fails must not spoil the other."""
+    y = jnp.arange(9) % 2
+    easy, hard = columns("friendly", "float64")[0], columns(case, "float64")[0]
+
+    def fitted(X):
+        return jaxlr.fit(jaxlr.Batch(X, y), jaxlr.Penalty(0.1)).params.w
+
+    def slope(X):
+        return jax.grad(lambda X: (fitted(X) ** 2).sum())(X)
+
+    both = jnp.stack([easy, hard])
+    for f in (fitted, slope):
+        alone = np.stack([f(easy), f(hard)])
+        np.testing.assert_allclose(jax.vmap(f)(both), alone, rtol=1e-6, atol=1e-9)
+
+
+def test_a_sweep_of_wide_data_has_derivatives_by_X(x64):
+    X, _ = columns("friendly", "float64")
+    y = jnp.arange(9) % 2
+
+    def total(X):
+        return jaxlr.sweep(jaxlr.Batch(X, y), jaxlr.Penalty(jnp.array([1.0, 0.1]))).loss.sum()
+
+    def plain(X):  # the optimum moves too, but there the derivative by it is zero
+        lanes = jaxlr.sweep(jaxlr.Batch(X, y), jaxlr.Penalty(jnp.array([1.0, 0.1])))
+        w = jax.lax.stop_gradient(lanes.params)
+        losses = [
+            plain_loss(jax.tree.map(lambda a, i=i: a[i], w), jaxlr.Batch(X, y), jaxlr.Penalty(l2))
+            for i, l2 in enumerate((1.0, 0.1))
+        ]
+        return sum(losses)
+
+    np.testing.assert_allclose(jax.grad(total)(X), jax.grad(plain)(X), atol=1e-9)
