@@ -20,7 +20,11 @@ from jaxlr.solve import Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import back, into, narrow
 
-_STARTS = 16  # over twelve decades of penalties a start is at most a factor of 2.4 away
+_STARTS = 16
+# Where the penalty of P is another than that of the lane by more than this, the lane makes a P of
+# its own: the decrement would be too small by as much as P's is stronger, or, where it is weaker,
+# as the scale that L-BFGS gives P shrinks what P says of the intercept.
+_NEAR = 5
 
 
 class Problem(NamedTuple):
@@ -52,6 +56,7 @@ class Shared(NamedTuple):
 
     Args:
         penalties: of each start, which of the penalties it is made with, integers.
+        l2: of these penalties.
         which: of each penalty, at which start its lanes begin, integers.
     """
 
@@ -60,6 +65,7 @@ class Shared(NamedTuple):
     starts: Starts
     centre: Array
     penalties: Array
+    l2: Array
     which: Array
 
 
@@ -73,7 +79,7 @@ def share(
 ) -> Shared:
     """Return what all lanes share.
 
-    Penalties that are near each other share a start: the middle one of them makes it.
+    Neighbours among the penalties share a start: the middle one of them makes it.
 
     Args:
         problem: the problem.
@@ -108,19 +114,20 @@ def share(
     dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
     params, L = jax.tree.map(lambda a: jnp.asarray(a, dtype), (starts.params, starts.L))
     starts = Starts(params, L, starts.blind)
-    return Shared(batch, Q, starts, centre.astype(dtype), of_start, which)
+    return Shared(batch, Q, starts, centre.astype(dtype), of_start, l2[of_start], which)
 
 
 def _starts(l2: Array, count: int) -> tuple[Array, Array]:
     """Return which penalty makes each start, `(count,)`, and the start of each penalty, `(P,)`."""
     P = len(l2)
-    fair = jnp.isfinite(l2) & (l2 >= 0)  # others serve none but themselves
+    fair = jnp.isfinite(l2) & (l2 >= 0)  # where one of a group is, it makes the start
     ranked = jnp.argsort(jnp.where(fair, l2, jnp.nan))
-    group = np.arange(P, dtype=np.int32) * count // P
-    first, middle = np.searchsorted(group, np.arange(count)), (2 * np.arange(count) + 1) * P
-    middle = ranked[middle // (2 * count)]
+    group = np.arange(P) * count // P
+    first = np.searchsorted(group, np.arange(count))
+    last = np.searchsorted(group, np.arange(count), side="right") - 1
+    middle = ranked[(first + last) // 2]  # of two the weaker one, whose decrements are safe
     of_start = jnp.where(fair[middle], middle, ranked[first])
-    return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(group)
+    return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(jnp.asarray(group, jnp.int32))
 
 
 def fit_lanes(
@@ -132,7 +139,7 @@ def fit_lanes(
     size: int,
     finish: Callable[[Any, Solution], Any],
     pilots: Any = None,
-    leaders: int = 0,
+    kept: bool = False,
 ) -> Any:
     """Return what `finish(lane, solution)` makes of the fit of each lane.
 
@@ -143,31 +150,35 @@ def fit_lanes(
         which: the start of each lane.
         size: how many lanes run at once.
         finish: makes the result of a lane.
-        pilots: None, or lanes, one for each start, from near whose optimum the others begin.
-        leaders: 0, or the number of starts, where the first lanes are themselves such pilots.
+        pilots: None, or lanes, one for each start in their order: they are solved first, and the
+            others begin where they end.
+        kept: whether the results begin with those of the pilots. If not, they need only be near
+            their optimum.
     """
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
     task = Task(shared.centre, jnp.asarray(tol, dtype), jnp.asarray(problem.max_passes, jnp.int32))
     starts, task = lax.stop_gradient((shared.starts, task))
-    extra, everyone = 0 if pilots is None else len(starts.L), lanes
-    if extra:
-        everyone = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
-        which = jnp.concatenate([jnp.arange(extra), which])
-    count = extra + leaders
-    first = rough(task) if extra else task
+    count = 0 if pilots is None else len(starts.L)
+    if pilots is not None:
+        lanes = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
+        which = jnp.concatenate([jnp.arange(count), which])
 
     def fixed(lane: Any) -> tuple[Batch, Penalty]:
         return lax.stop_gradient(objective(lane))
 
+    l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(lanes)
+    start_l2 = shared.l2[which]
+    far = (start_l2 > _NEAR * l2) | (_NEAR * start_l2 < l2)
     # Weak penalties take the most passes: none of them is to be begun last, but after the pilots,
     # even those of penalties that are none.
-    l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(everyone)
     l2 = jnp.maximum(jnp.nan_to_num(l2, nan=jnp.inf), 0)
     rank = jnp.where(jnp.arange(len(l2)) < count, -1 / jnp.maximum(l2, 1e-30), l2) if count else l2
     order = jnp.argsort(rank)
-    ends = solve_lanes(fixed, everyone, starts, which, order, task, size, count, first)
-    ends = jax.tree.map(lambda a: a[extra:], ends)
+    first = task if kept else rough(task)
+    ends = solve_lanes(fixed, lanes, starts, which, far, order, task, size, count, first)
+    if not kept:
+        ends, lanes = jax.tree.map(lambda a: a[count:], (ends, lanes))
     known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
 
     def one(pair: tuple) -> Any:

@@ -44,6 +44,7 @@ def solve_lanes(
     lanes: Any,
     starts: Starts,
     which: Array,
+    far: Array,
     order: Array,
     task: Task,
     size: int,
@@ -57,11 +58,12 @@ def solve_lanes(
         lanes: a tree of arrays whose first axis is that of the lanes.
         starts: where they start.
         which: the start of each lane, `(lanes,)` integers.
+        far: whether its P is not for that lane, which is to make one of its own, `(lanes,)`.
         order: the lanes in the order in which they are begun, `(lanes,)` integers; pilots first.
         task: what lanes have in common.
         size: how many lanes run at once.
-        pilots: how many lanes, the first ones, are solved before the others: where the lane of
-            start i ends the others of that start begin.
+        pilots: how many lanes, the first ones, are solved before the others: 0, or one for each
+            start, lane i for start i. Where it ends the others of that start begin.
         first: the task of the pilots; None for that of all.
     """
     count, order = len(which), jnp.asarray(order, jnp.int32)
@@ -81,7 +83,8 @@ def solve_lanes(
         lane = jnp.where(done, lane, room.lane)
         row = jnp.minimum(lane, count - 1)
         start = which[row]
-        state = jax.vmap(solve.restarted)(room.state, done, room.x[start], room.blind[start])
+        blind = room.blind[start] | far[row]
+        state = jax.vmap(solve.restarted)(room.state, done, room.x[start], blind)
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
 
@@ -106,7 +109,7 @@ def solve_lanes(
             state = jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
                 state, L, mine
             )
-            return (_with_curvature_there(state, room.lane < pilots) if there else state), L
+            return (_with_curvature_there(state, room.lane < pilots, task) if there else state), L
 
         def busy(carry):
             return solve.unfinished(carry[0], task).sum() > fewest
@@ -166,11 +169,12 @@ def _found(status: Array) -> Array:
     return (status >= 0) & (status <= Status.PRECISION_REACHED)
 
 
-def _with_curvature_there(state: State, pilot: Array) -> State:
+def _with_curvature_there(state: State, pilot: Array, task: Task) -> State:
     """Let the pilots that have just found the optimum go on until L was made there."""
     search = state.search
     there = jnp.isclose(state.value, search.value, rtol=1e-6, atol=0)
-    again = pilot & (search.status == Status.CONVERGED) & ~there
+    allowed = search.num_passes + 2 <= task.max_passes  # a curvature and a pass
+    again = pilot & (search.status == Status.CONVERGED) & ~there & allowed
     status = jnp.where(again, minimize.RUNNING, search.status)
     return state._replace(search=search._replace(status=status), stale=state.stale | again)
 

@@ -291,11 +291,13 @@ def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int
     if not led or problem.init is not None or not sees_all(problem.batch):
         return fit_lanes(problem, shared, objective, lanes, shared.which[lanes], size, finish)
     leads = jnp.zeros(count, bool).at[shared.penalties].set(True)
-    order = jnp.concatenate([shared.penalties, jnp.argsort(leads)[: count - starts]])
+    others = jnp.argsort(leads)[: count - starts]
     results = fit_lanes(
-        problem, shared, objective, order, shared.which[order], size, finish, leaders=starts
-    )
-    return jax.tree.map(lambda a: a[jnp.argsort(order)], results)
+        problem, shared, objective, others, shared.which[others], size, finish,
+        pilots=shared.penalties, kept=True,
+    )  # fmt: skip
+    place = jnp.argsort(jnp.concatenate([shared.penalties, others]))
+    return jax.tree.map(lambda a: a[place], results)
 
 
 def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: int) -> Any:

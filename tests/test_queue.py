@@ -26,7 +26,8 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None):
     lanes = jnp.arange(count)
     order = lanes if order is None else jnp.asarray(order)
     objective = objective or (lambda i: (batch, jaxlr.Penalty(l2[i])))
-    return queue.solve_lanes(objective, lanes, starts, lanes, order, task, size)
+    near = jnp.zeros(count, bool)
+    return queue.solve_lanes(objective, lanes, starts, lanes, near, order, task, size)
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])
@@ -120,8 +121,10 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
         task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
         starts = queue.Starts(params, L, jnp.zeros(2, bool))
         lanes, order = (which, counts), jnp.array([1, 0, 7, 5, 6, 2, 4, 3])
-        first = queue.rough(task)
-        return queue.solve_lanes(objective, lanes, starts, which, order, task, 3, pilots, first)
+        first, near = queue.rough(task), jnp.zeros(8, bool)
+        return queue.solve_lanes(
+            objective, lanes, starts, which, near, order, task, 3, pilots, first
+        )
 
     plain, led = quick(lambda: run(0))(), quick(lambda: run(2))()
     rest = np.arange(2, 8)
