@@ -8,7 +8,8 @@ far from zero would else hide behind the intercept. With the intercept as the la
 
 where sᵢ is the curvature of the loss: a(1−a), or diag(a) − aaᵀ for the softmax. Where the
 softmax has too many parameters for that, the blocks of its diagonal, one a class with
-s = aₖ(1−aₖ), stand for it: where two classes compete they are half of it.
+s = aₖ(1−aₖ), stand for it: where two classes compete they are half of it. Where these are too
+large as well, from some 4,096 features on, it is a diagonal and a part of low rank: see `lowrank`.
 
 The lanes of a sweep see the same X: one curvature serves them all.
 """
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as linalg
 from jax import lax
 
+from jaxlr import lowrank
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.rules import with_lanes
@@ -33,11 +35,12 @@ _SERIAL = 1000  # numbers on the right-hand side of a triangular solve that one 
 
 
 class Curvature(NamedTuple):
-    """The Hessian of the data term, or the blocks of its diagonal.
+    """The Hessian of the data term, or the blocks of its diagonal, or an approximation.
 
     Args:
         H: `(B, r, r)`: one block of all parameters, `(n+1, K)` in rows with the intercept as the
-            last feature; or a block of n+1 for each class.
+            last feature; or a block of n+1 for each class. Of many parameters, `(1, 1+k, d)`:
+            the diagonal, and k rows of a part of low rank.
         centre: x̄, `(n,)`.
     """
 
@@ -57,6 +60,27 @@ def blocks(n_features: int, n_classes: int) -> tuple[int, int]:
     return (1, rows * K) if rows * K <= _MOST_PARAMETERS else (K, rows)
 
 
+def shape(n_features: int, n_classes: int) -> tuple[int, int, int]:
+    """Return the shape of a curvature's H: `(B, r, r)`, or `(1, 1+k, d)` where that is too large.
+
+    >>> shape(200, 10), shape(20_000, 2)
+    ((10, 201, 201), (1, 257, 20001))
+    """
+    B, r = blocks(n_features, n_classes)
+    d = (n_features + 1) * (1 if n_classes == 2 else n_classes)
+    k = lowrank.rows(d, B * r**2)
+    return (1, 1 + k, d) if k else (B, r, r)
+
+
+def is_low_rank(H: Array) -> bool:
+    """Whether the H of a curvature, or the L of its factor, is a diagonal and a part of low rank.
+
+    >>> is_low_rank(jnp.ones((2, 5, 5))), is_low_rank(jnp.ones((1, 3, 5)))
+    (False, True)
+    """
+    return H.shape[-2] != H.shape[-1]
+
+
 @jax.jit
 def make_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
     """Return the curvature of the data term at params, from one or two passes over X.
@@ -73,8 +97,19 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     ([[2.0, 0.0], [0.0, 3.0]], [2.0])
     """
     params, dtype = working(params, batch)
-    n, K = batch.n_features, batch.n_classes
+    _, rows, r = shape(batch.n_features, batch.n_classes)
+    if rows == r:
+        return exact_curvature(params, batch, centre)
+    centre = _centre(batch, centre, dtype)
+    return Curvature(lowrank.approximate(params, batch, centre, rows - 1), centre)
 
+
+def _centre(batch: Batch, centre: Array | None, dtype) -> Array:
+    """Return centre, or the weighted mean of the examples where it is None."""
+    if centre is not None:
+        return jnp.asarray(centre, dtype)
+    if not batch.intercept:  # x̃ᵢ = (xᵢ, 0): what has no curvature is left where it is
+        return jnp.zeros(batch.n_features, dtype)
     origin = batch.X[:, :1].astype(dtype)  # about it a constant feature is 0, and its mean exact
 
     def moments(tile):
@@ -82,12 +117,15 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
         return feature_sums(tile.X - origin, ones), total_weight(tile, dtype)
 
-    if centre is None and not batch.intercept:
-        centre = jnp.zeros(n, dtype)  # x̃ᵢ = (xᵢ, 0): what has no curvature is left where it is
-    if centre is None:
-        first, total = sum_over_tiles(moments, batch)
-        centre = origin[:, 0] + first / total
-    centre = jnp.asarray(centre, dtype)
+    first, total = sum_over_tiles(moments, batch)
+    return origin[:, 0] + first / total
+
+
+def exact_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
+    """Return the curvature as a matrix or blocks of its diagonal, however large they are."""
+    params, dtype = working(params, batch)
+    n, K = batch.n_features, batch.n_classes
+    mean = _centre(batch, centre, dtype)
     B, r = blocks(n, K)
     columns = r // (n + 1)  # of parameters in a block: 1, or K where it is the only one
 
@@ -101,7 +139,7 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
             S = (a * (1 - a))[:, None]
         S = weighted(tile.weights, S)
         last = jnp.full((1, tile.m_examples), batch.intercept, dtype)
-        X = jnp.concatenate([tile.X - centre[:, None], last])
+        X = jnp.concatenate([tile.X - mean[:, None], last])
         # One class at a time, to hold n·columns·t values instead of n·K·columns·t.
         H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
         return H, total_weight(tile, dtype)  # (K, n+1, columns, n+1)
@@ -111,14 +149,15 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     H, total = sum_over_tiles(scatter, batch, values=values)
     H = H / total
     H = jnp.transpose(H, (1, 0, 3, 2)).reshape(1, r, r) if B == 1 else H[:, :, 0]
-    return Curvature(H, centre)
+    return Curvature(H, mean)
 
 
 class Factor(NamedTuple):
     """A factor of P, the inverse of the Hessian with its penalty: see `factorise`.
 
     Args:
-        L: `(B, r, r)`: of each block, `LᵀL = P` in the variables of the curvature.
+        L: `(B, r, r)`: of each block, `LᵀL = P` in the variables of the curvature; or `(1, 1+k, d)`
+            from `lowrank.factorise`.
         centre: x̄, `(n,)`.
     """
 
@@ -147,6 +186,8 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     dtype, rows, r = H.dtype, len(centre) + 1, H.shape[-1]
     columns = r // rows
     l2, constant = _ridge(curvature, penalty), _rounding(curvature)
+    if is_low_rank(H):
+        return Factor(lowrank.factorise(H, jnp.repeat(l2, columns), constant), centre)
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:
@@ -228,7 +269,9 @@ def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
     """
     rows = len(curvature.centre) + 1
     columns = curvature.H.shape[-1] // rows
-    dead = jnp.diagonal(curvature.H, axis1=1, axis2=2) <= _rounding(curvature)[None]
+    H = curvature.H
+    diagonal = H[:, 0] if is_low_rank(H) else jnp.diagonal(H, axis1=1, axis2=2)
+    dead = diagonal <= _rounding(curvature)[None]
     free = jnp.repeat(_ridge(curvature, penalty)[:-1] == 0, columns)
     return (dead[:, : len(free)] & free[None]).any()
 
@@ -265,7 +308,10 @@ def precondition(factor: Factor, grad: Params) -> Params:
     w = grad.w - jnp.tensordot(centre, grad.b, axes=0)
     g = jnp.concatenate([w, grad.b[None]])  # (n+1,) or (n+1, K)
     columns = g.reshape(1, -1) if len(L) == 1 else g.T  # (B, r)
-    x = jnp.einsum("bij,bi->bj", L, jnp.einsum("bij,bj->bi", L, columns))
+    if is_low_rank(L):
+        x = lowrank.precondition(L, columns[0])
+    else:
+        x = jnp.einsum("bij,bi->bj", L, jnp.einsum("bij,bj->bi", L, columns))
     x = x.reshape(g.shape) if len(L) == 1 else x.T
     w = x[:-1]
     return Params(w, x[-1] - jnp.tensordot(centre, w, axes=1))

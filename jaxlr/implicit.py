@@ -34,7 +34,14 @@ from jax import lax
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from jaxlr.curvature import Curvature, Factor, factorise, make_curvature, precondition
+from jaxlr.curvature import (
+    Curvature,
+    Factor,
+    factorise,
+    is_low_rank,
+    make_curvature,
+    precondition,
+)
 from jaxlr.objective import NO_PENALTY, check_direction, hvp, make_hvp, value_and_grad
 from jaxlr.pilot import sample
 from jaxlr.rules import is_fixed, jvp_of_perturbed
@@ -62,7 +69,7 @@ class Inverse(NamedTuple):
         factor: of the inverse Hessian, nearly, in the features of the narrow batch.
         Q: from `narrow`.
         unseen: orthonormal columns, and zeros, `(n+1, n+1)`: directions of (w, b) of one class
-            that neither an example nor the penalty sees.
+            that neither an example nor the penalty sees. No columns where P is of low rank.
         ridge: the penalty of each feature and of the intercept, `(n+1,)`.
     """
 
@@ -86,11 +93,13 @@ def make_inverse(
     params = into(Q, params)
     n, dtype = batch.n_features, params.w.dtype
     l2 = jnp.append(ridge(penalty, n, dtype), 0)
-    unseen = jnp.zeros((n + 1, n + 1), dtype)
     if factor is None:
         curvature = make_curvature(params, sample(batch))
         factor = factorise(curvature, penalty)
     factor = Factor(*(a.astype(dtype) for a in factor))
+    if is_low_rank(factor.L):
+        return Inverse(factor, Q, jnp.zeros((n + 1, 0), dtype), l2)
+    unseen = jnp.zeros((n + 1, n + 1), dtype)
 
     # Of an unpenalised feature a sample may not see what the examples do, and the examples may
     # see nothing. A loop of one turn or none: under vmap it runs only if a lane needs it. What

@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxlr.curvature import Factor, blocks, factorise, make_curvature, precondition
+from jaxlr.curvature import Factor, blocks, exact_curvature, factorise, precondition
 from jaxlr.implicit import make_inverse, solve_hessian, warn_user
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
@@ -244,7 +244,7 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
             f"{batch.n_classes} classes are too many: a softmax may have 1,024 parameters."
         )
     params, dtype = working(into(Q, params), batch)
-    root = factorise(make_curvature(params, batch), penalty)
+    root = factorise(exact_curvature(params, batch), penalty)
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
     slope = Params(_ridge(params, penalty) * params.w, jnp.zeros_like(params.b))
     q = jax.tree.map(lambda a: a / total, precondition(root, slope))

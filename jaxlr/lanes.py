@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jax.core import Tracer
 
 import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
-from jaxlr.curvature import blocks
+from jaxlr.curvature import shape
 from jaxlr.files import write_atomically
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
@@ -47,8 +48,8 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
     examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
-    (B, r), parameters = blocks(n, batch.n_classes), (n + 1) * K
-    values = _TEMPORARIES * examples * K + _MATRICES * B * r**2 + _VECTORS * parameters
+    matrix, parameters = math.prod(shape(n, batch.n_classes)), (n + 1) * K
+    values = _TEMPORARIES * examples * K + _MATRICES * matrix + _VECTORS * parameters
     most = max(_FEWEST, _LOGITS // (examples * K))
     most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
     return min(lanes, most, max(_FEWEST, lanes // 4))

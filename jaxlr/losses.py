@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxlr.types import Array
@@ -230,8 +231,16 @@ def softmax_curvature_product(z: Array, u: Array) -> Array:
 
 
 def _centred(a: Array, top: Array, u: Array) -> Array:
-    u = u - jnp.where(top, u, 0).sum(axis=0, keepdims=True)
-    return a * (u - (a * u).sum(axis=0, keepdims=True))
+    u = u - _inner(top.astype(u.dtype), u)
+    return a * (u - _inner(a, u))
+
+
+def _inner(a: Array, b: Array) -> Array:
+    """Return `Σₖ aₖbₖ`, `(1, m)`.
+
+    As a product: where many lanes share a, a compiler would make a sum anew for each class.
+    """
+    return jnp.einsum("km,km->m", a, b, precision=lax.Precision.HIGHEST)[None]
 
 
 def _compact_product(a: Array, u: Array) -> Array:
@@ -253,8 +262,7 @@ def softmax_curvature(z: Array) -> Array:
 def _d_curvature_product(dz: Array, su: Array, z: Array, u: Array) -> Array:
     """With da = s·dz: `da ⊙ (u − aᵀu) − a·(daᵀu)`."""
     a, da = softmax_probability(z), softmax_curvature_product(z, dz)
-    centred = u - (a * u).sum(axis=0, keepdims=True)
-    return da * centred - a * (da * u).sum(axis=0, keepdims=True)
+    return da * (u - _inner(a, u)) - a * _inner(da, u)
 
 
 def _d_curvature(dz: Array, s: Array, z: Array) -> Array:

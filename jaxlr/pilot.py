@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxlr import minimize
-from jaxlr.curvature import Curvature, factorise, is_blind, make_curvature
+from jaxlr.curvature import Curvature, factorise, is_blind, is_low_rank, make_curvature
 from jaxlr.minimize import Search
 from jaxlr.null import null_model
 from jaxlr.solve import Task, functions, solve, unravel_params
+from jaxlr.thinned import thinned
 from jaxlr.types import Array, Batch, Params, Penalty, Status
 
 _EXAMPLES_A_FEATURE = 128
@@ -77,26 +77,12 @@ def sees_all(batch: Batch) -> bool:
 
 
 def sample(batch: Batch) -> Batch:
-    """Return the examples that a pilot sees: one at random from each of equal stretches.
-
-    Sorted examples and examples with a period are sampled fairly; the draw is always the same.
+    """Return the examples that a pilot sees.
 
     >>> sample(Batch(jnp.ones((1, 40_000)), jnp.ones(40_000))).m_examples
     8192
     """
-    size, m = sample_size(batch), batch.m_examples
-    if size == m:
-        return batch
-    places = (np.arange(size) + np.random.default_rng(0).random(size)) * (m / size)
-    places = np.minimum(places.astype(np.int32), m - 1)
-
-    def take(a: Array) -> Array:  # an index a number: rows that share theirs are gathered slower
-        a = jnp.asarray(a)
-        return jnp.take_along_axis(
-            a, jnp.broadcast_to(places, (*a.shape[:-1], size)), axis=-1, mode="clip"
-        )
-
-    return batch.select(take)
+    return thinned(batch, sample_size(batch))
 
 
 @jax.jit
@@ -181,5 +167,8 @@ def factorise_at(curvature: Curvature, penalty: Penalty) -> tuple[Array, Array]:
 def finite_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
     """Return `make_curvature(params, batch, centre)`, or an identity where that is not finite."""
     H, mean = make_curvature(params, batch, centre)
-    identity = jnp.eye(H.shape[-1], dtype=H.dtype)
-    return Curvature(jnp.where(jnp.isfinite(H).all(), H, identity / 4), jnp.nan_to_num(mean))
+    if is_low_rank(H):
+        instead = jnp.zeros_like(H).at[:, 0].set(1)
+    else:
+        instead = jnp.eye(H.shape[-1], dtype=H.dtype)
+    return Curvature(jnp.where(jnp.isfinite(H).all(), H, instead / 4), jnp.nan_to_num(mean))

@@ -13,13 +13,22 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jaxlr import minimize
-from jaxlr.curvature import Curvature, Factor, factorise, is_blind, make_curvature, precondition
+from jaxlr import lowrank, minimize
+from jaxlr.curvature import (
+    Curvature,
+    Factor,
+    factorise,
+    is_blind,
+    is_low_rank,
+    make_curvature,
+    precondition,
+)
 from jaxlr.null import null_model
 from jaxlr.objective import value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
 _STAGE = 4  # passes between two decisions
+_NEAR = 0.1  # of the value: within it a P of low rank is no better for being made anew
 _POINTWISE = 64  # operations that the loss of one logit costs
 
 
@@ -169,7 +178,8 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     rate = jnp.log(state.before / search.decrement) / _STAGE
     slow = ~(jnp.log(search.decrement / task.tol) <= price * rate) & jnp.isfinite(state.before)
     # The curvature is that of the place, and leads on; or there is nothing more to be gained.
-    here = jnp.abs(state.value - search.value) <= 8 * eps * jnp.abs(search.value)
+    near = _NEAR if is_low_rank(L) else 8 * eps
+    here = jnp.abs(state.value - search.value) <= near * jnp.abs(search.value)
     precise = search.decrement <= eps**0.5 * jnp.abs(search.value)
     believed = here & ((search.step == 1) | precise)
     # Near the precision of the dtype every search looks slow, and another curvature would
@@ -269,5 +279,7 @@ def unravel_params(batch: Batch, dtype) -> Callable[[Array], Params]:
 
 def renewal_price(batch: Batch, L: Array) -> float:
     """Return how many passes of many lanes cost as much as making the curvature anew."""
+    if is_low_rank(L):
+        return lowrank.price(batch.m_examples, L.shape[-2] - 1)
     K = 1 if batch.n_classes == 2 else batch.n_classes
     return 2 * L.size / ((4 * batch.n_features + _POINTWISE) * K)
