@@ -23,7 +23,7 @@ from jax import lax
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.thinned import thinned
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
+from jaxlr.tiles import cast, intercept_sums, sum_over_tiles, total_weight, weighted
 from jaxlr.types import Array, Batch, Params
 
 _HELD = 2**24  # numbers of a matrix that is held
@@ -73,7 +73,9 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
             a = pointwise.probability(Z)
             s = a * (1 - a)
         s = weighted(tile.weights, s)
-        return Params(feature_sums(tile.X**2, s), _last(s, batch)), total_weight(tile, dtype)
+        return Params(feature_sums(tile.X**2, s), intercept_sums(tile, s)), total_weight(
+            tile, dtype
+        )
 
     D, total = sum_over_tiles(diagonal_sums, batch, values=2 * n + K)
     D = _flat(D) / total
@@ -81,9 +83,8 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
     Omega = jax.random.normal(jax.random.key(0), (k, len(D)), dtype)
     # As the parameters of one model, that has k·K classes: the products are of matrices.
     classes = len(D) // (n + 1)
-    V = jnp.transpose((Omega * scale[None]).reshape(k, n + 1, classes), (1, 0, 2)).reshape(
-        n + 1, -1
-    )
+    V = (Omega * scale[None]).reshape(k, n + 1, classes)
+    V = jnp.transpose(V, (1, 0, 2)).reshape(n + 1, k * classes)
     V = Params(V[:-1], V[-1] if batch.intercept else jnp.zeros_like(V[-1]))
 
     def sums(tile: Batch) -> tuple[Params, Array]:
@@ -92,7 +93,7 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
         # One by one: of all at once a compiler makes the sums over the classes for each class.
         sU = lax.map(lambda u: pointwise.compact_product(p, u), U).reshape(k * classes, -1)
         sU = weighted(tile.weights, sU)
-        return Params(feature_sums(tile.X, sU), _last(sU, batch)), total_weight(tile, dtype)
+        return Params(feature_sums(tile.X, sU), intercept_sums(tile, sU)), total_weight(tile, dtype)
 
     few = thinned(batch, min(_EXAMPLES * k, batch.m_examples))
     Y, total = sum_over_tiles(sums, few, values=n + k * classes)
@@ -126,13 +127,11 @@ def factorise(H: Array, l2: Array, constant: Array) -> Array:
     tau = (alive - (B**2).sum()) / jnp.maximum(alive - len(B), 1)
     root = 1 / jnp.sqrt(jnp.clip(tau, _LEAST, 1) * share + 1 - share)
     G = B * (jnp.sqrt(share) * root)[None]
-    # (I + GᵀG)^-½ = I − WᵀW
+    # (I + GᵀG)^-½ = I − WᵀW, from the eigenvectors of GGᵀ.
     values, vectors = jnp.linalg.eigh(_product(G, G.T))
-    values = jnp.maximum(values, 0)
-    less = -jnp.expm1(-jnp.log1p(values) / 2)
-    W = jnp.sqrt(jnp.where(values > 0, less / jnp.where(values > 0, values, 1), 0))[
-        :, None
-    ] * _product(vectors.T, G)
+    less = -jnp.expm1(-jnp.log1p(jnp.maximum(values, 0)) / 2)
+    part = jnp.sqrt(jnp.where(values > 0, less / jnp.where(values > 0, values, 1), 0))
+    W = part[:, None] * _product(vectors.T, G)
     return jnp.concatenate([(scale * root)[None], W])[None]
 
 
@@ -143,11 +142,6 @@ def precondition(L: Array, g: Array) -> Array:
     for _ in range(2):
         x = x - _product(_product(W, x), W)
     return s * x
-
-
-def _last(r: Array, batch: Batch) -> Array:
-    total = r.sum(axis=-1)
-    return total if batch.intercept else jnp.zeros_like(total)
 
 
 def _flat(params: Params) -> Array:
