@@ -17,6 +17,7 @@ from jaxlr import lowrank, minimize
 from jaxlr.curvature import (
     Curvature,
     Factor,
+    exact_curvature,
     factorise,
     is_blind,
     is_low_rank,
@@ -124,7 +125,8 @@ def renew(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) ->
     null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
-    return factorise(make_curvature(place, batch, task.centre), penalty).L.astype(L.dtype)
+    make = make_curvature if is_low_rank(L) else exact_curvature  # of L's form
+    return factorise(make(place, batch, task.centre), penalty).L.astype(L.dtype)
 
 
 def renewed(state: State) -> State:

@@ -7,7 +7,14 @@ import pytest
 
 import jaxlr
 from jaxlr import lowrank
-from jaxlr.curvature import factorise, is_blind, is_low_rank, make_curvature, precondition
+from jaxlr.curvature import (
+    exact_curvature,
+    factorise,
+    is_blind,
+    is_low_rank,
+    make_curvature,
+    precondition,
+)
 from jaxlr.types import Status
 from tests.helpers import plain_loss, problem
 
@@ -104,6 +111,15 @@ def test_fits_are_at_the_optimum(x64, low_rank, n_classes, l2):
     assert np.abs(grad.b).max() < 1e-8
     if l2:
         assert solution.suboptimality < 1e-12
+
+
+def test_a_matrix_that_is_given_stays_one(x64, low_rank):
+    _, batch = problem(12, 120)
+    null = jaxlr.Params(jnp.zeros(12), jnp.array(0.0))
+    given = exact_curvature(null, batch)
+    solution = jaxlr.fit(batch, jaxlr.Penalty(1e-9), curvature=given).raise_if_failed()
+    grad = jax.grad(plain_loss)(solution.params, batch, jaxlr.Penalty(1e-9))
+    assert np.abs(grad.w).max() < 1e-8
 
 
 @pytest.mark.slow
