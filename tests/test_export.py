@@ -49,13 +49,16 @@ def test_programs_are_lowered_for_every_platform(name, n_classes, platform):
     assert "stablehlo.while" in exported.mlir_module()  # the tiles are a loop
 
 
+@pytest.mark.parametrize("sizes", [(5, 40_001, 3), (4_200, 4_300, 2), (60, 20, 2)])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_derivatives_of_a_fit_are_lowered_for_every_platform(platform):
+def test_derivatives_of_a_fit_are_lowered_for_every_platform(platform, sizes):
+    """With a matrix for a curvature, one of low rank, and more features than examples."""
+
     def outer(params, batch, penalty):
         return jaxlr.loss(jaxlr.fit(batch, penalty).params, batch)
 
     program = jax.jit(jax.grad(outer, 2))
-    exported = export.export(program, platforms=[platform])(*arguments(5, 40_001, 3))
+    exported = export.export(program, platforms=[platform])(*arguments(*sizes))
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()
 
