@@ -121,6 +121,7 @@ def _centre(batch: Batch, centre: Array | None, dtype) -> Array:
     return origin[:, 0] + first / total
 
 
+@jax.jit
 def exact_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
     """Return the curvature as a matrix or blocks of its diagonal, however large they are."""
     params, dtype = working(params, batch)

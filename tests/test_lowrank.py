@@ -48,7 +48,7 @@ def plain_hessian(params, batch, centre):
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_of_low_rank_it_is_the_hessian(x64, low_rank, n_classes, intercept):
-    """Of 6 or fewer directions: X has rank 5, or 2 for three classes, besides the intercept."""
+    """Of 6 or fewer directions: X has rank 5, or 1 for three classes, besides the intercept."""
     params, batch = problem(9, 45, n_classes, weights=True, offset=True)
     rng, rank = np.random.default_rng(0), 5 if n_classes == 2 else 1
     X = rng.normal(size=(9, rank)) @ rng.normal(size=(rank, 45)) + 3.0
