@@ -57,7 +57,7 @@ from jaxlr.types import (
     check_shapes,
     ridge,
 )
-from jaxlr.wide import back, into, narrow
+from jaxlr.wide import Basis, back, into, narrow
 
 _MOST = 500  # products with H in a solve
 
@@ -74,7 +74,7 @@ class Inverse(NamedTuple):
     """
 
     factor: Factor
-    Q: Array | None
+    Q: Basis | None
     unseen: Array
     ridge: Array
 
@@ -313,7 +313,7 @@ def inverse_hvp(
         # What is seen and not penalised, all classes may share.
         nullity = batch.n_classes * unseen + (inverse.ridge == 0).sum() - unseen
     if inverse.Q is not None:
-        beyond = (batch.n_features - inverse.Q.shape[1]) * (v.w.size // batch.n_features)
+        beyond = (batch.n_features - inverse.Q.left.shape[1]) * (v.w.size // batch.n_features)
         nullity = nullity + jnp.where(inverse.ridge[0] == 0, beyond, 0)
     return InverseHvp(x, residual, nullity)
 

@@ -18,7 +18,7 @@ from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sam
 from jaxlr.queue import rough, solve_lanes
 from jaxlr.solve import Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
-from jaxlr.wide import back, into, narrow
+from jaxlr.wide import Basis, back, into, narrow
 
 _STARTS = 16
 # Where the penalty of P is another than that of the lane by more than this, the lane makes a P of
@@ -61,7 +61,7 @@ class Shared(NamedTuple):
     """
 
     batch: Batch
-    Q: Array | None
+    Q: Basis | None
     starts: Starts
     centre: Array
     penalties: Array

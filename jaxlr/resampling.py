@@ -108,10 +108,12 @@ def _times(counts: Array, weights: Any, take: Take) -> Array:
 def multinomial_counts(key: Array, m: int) -> Array:
     """Return how often each of m examples is among m draws with replacement: `(m,)` uint8.
 
+    Examples are equally likely to 1 part in 2³²/m.
+
     >>> int(multinomial_counts(jax.random.key(0), 100).sum())
     100
     """
-    drawn = jax.random.randint(key, (m,), 0, m)
+    drawn = jax.random.bits(key, (m,), jnp.uint32) % np.uint32(m)  # half the work of randint
     return jnp.zeros(m, jnp.uint8).at[drawn].add(1)
 
 

@@ -8,6 +8,7 @@ is the fit to X. Without penalty it is the one of least norm. Gradients have the
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,22 @@ from jax import lax
 
 from jaxlr.types import Array, Batch, Params, Penalty
 
+_NICE = 8  # times eps, squared, is about the most that rounding moves Q from orthonormal
 
-def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Array | None]:
+
+class Basis(NamedTuple):
+    """Of the span of the examples: Q, of orthonormal columns, as a product.
+
+    Args:
+        left: `(n, m)`.
+        right: `(m, m)`, upper triangular.
+    """
+
+    left: Array
+    right: Array
+
+
+def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Basis | None]:
     """Return the batch with no more features than examples, and Q.
 
     Nothing is changed, and Q is None, where there are fewer features than examples, or factors
@@ -28,31 +43,35 @@ def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Array | None]:
         penalty: only whether it has factors matters.
 
     >>> batch, Q = narrow(Batch(jnp.eye(5)[:, :2], jnp.array([0, 1])), Penalty())
-    >>> batch.X.shape, Q.shape
+    >>> batch.X.shape, (Q.left @ Q.right).shape
     ((2, 2), (5, 2))
     """
     if batch.n_features <= batch.m_examples or penalty.factors is not None:
         return batch, None
-    Q, R = _qr(batch.X.astype(jnp.result_type(batch.X, jnp.float32)))
+    Q, R = _basis(batch.X.astype(jnp.result_type(batch.X, jnp.float32)))
     return dataclasses.replace(batch, X=R), Q
 
 
-def into(Q: Array | None, params: Params) -> Params:
+def into(Q: Basis | None, params: Params) -> Params:
     """Return the parameters, `v = Qᵀw`, of the narrow batch; unchanged where Q is None.
 
-    >>> into(jnp.eye(3)[:, :2], Params(jnp.array([1.0, 2.0, 3.0]), jnp.array(0.5))).w.tolist()
+    >>> Q = Basis(jnp.eye(3)[:, :2], jnp.eye(2))
+    >>> into(Q, Params(jnp.array([1.0, 2.0, 3.0]), jnp.array(0.5))).w.tolist()
     [1.0, 2.0]
     """
-    return params if Q is None else params._replace(w=_product(Q.T, params.w))
+    if Q is None:
+        return params
+    return params._replace(w=_product(Q.right.T, _product(Q.left.T, params.w)))
 
 
-def back(Q: Array | None, params: Params) -> Params:
+def back(Q: Basis | None, params: Params) -> Params:
     """Return the parameters, `w = Qv`, of the batch as it was; unchanged where Q is None.
 
-    >>> back(jnp.eye(3)[:, :2], Params(jnp.array([1.0, 2.0]), jnp.array(0.5))).w.tolist()
+    >>> Q = Basis(jnp.eye(3)[:, :2], jnp.eye(2))
+    >>> back(Q, Params(jnp.array([1.0, 2.0]), jnp.array(0.5))).w.tolist()
     [1.0, 2.0, 0.0]
     """
-    return params if Q is None else params._replace(w=_product(Q, params.w))
+    return params if Q is None else params._replace(w=_product(Q.left, _product(Q.right, params.w)))
 
 
 def _product(A: Array, w: Array) -> Array:
@@ -60,44 +79,58 @@ def _product(A: Array, w: Array) -> Array:
 
 
 @jax.custom_jvp
-def _qr(X: Array) -> tuple[Array, Array]:
+def _basis(X: Array) -> tuple[Basis, Array]:
     """Return Q and R of `X = QR`, X of shape (n, m) with n ≥ m.
 
-    Where its examples are far from collinear, by Cholesky factors of `XᵀX = RᵀR`, twice: almost
-    all of it is products. The first time `Q = XR⁻¹` is orthonormal but for the rounding of XᵀX,
-    which the squared condition number multiplies; if that is small it is gone the second time.
-    Else by reflections: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Roundoff error analysis of
-    the CholeskyQR2 algorithm, ETNA 44, 2015.
+    R is the Cholesky factor of `XᵀX = RᵀR`, and `Q = XR⁻¹` is not formed, where the examples are
+    far from collinear: where the terms of its sums are not much larger than these, of norm one.
     """
-    first, R = _cholesky_qr(X)
-    again = _product(first.T, first)
-    error = jnp.linalg.norm(again - jnp.eye(len(R), dtype=R.dtype))
+    square = _product(X.T, X)
+    L = jnp.linalg.cholesky(square, symmetrize_input=False)
+    eye = jnp.eye(len(L), dtype=L.dtype)
+    inverse = linalg.solve_triangular(L, eye, lower=True)
+    terms = jnp.abs(inverse) @ jnp.sqrt(jnp.diagonal(square))
 
-    def twice():
-        L = jnp.linalg.cholesky(again, symmetrize_input=False)
-        # L is nearly the identity: a product with its inverse is as good as a solve.
-        inverse = linalg.solve_triangular(L, jnp.eye(len(L), dtype=L.dtype), lower=True)
-        return _product(first, inverse.T), _product(L.T, R)
+    def formed() -> tuple[Basis, Array]:
+        Q, R = _qr(X, L)
+        return Basis(Q, eye), R
+
+    nice = terms.max() < _NICE  # false for NaN
+    return lax.cond(nice, lambda: (Basis(X, inverse.T), L.T), formed)
+
+
+def _qr(X: Array, L: Array) -> tuple[Array, Array]:
+    """Return Q and R, by Cholesky factors twice: almost all of it is products.
+
+    The first time, `XᵀX = LLᵀ`, `Q = XL⁻ᵀ` is orthonormal but for the rounding of XᵀX, which the
+    squared condition number multiplies; if that is small it is gone the second time. Else by
+    reflections: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Roundoff error analysis of the
+    CholeskyQR2 algorithm, ETNA 44, 2015.
+    """
+    first = lax.linalg.triangular_solve(L, X, left_side=False, lower=True, transpose_a=True)
+    again = _product(first.T, first)
+    error = jnp.linalg.norm(again - jnp.eye(len(L), dtype=L.dtype))
+
+    def twice() -> tuple[Array, Array]:
+        second = jnp.linalg.cholesky(again, symmetrize_input=False)
+        # It is nearly the identity: a product with its inverse is as good as a solve.
+        inverse = linalg.solve_triangular(second, jnp.eye(len(L), dtype=L.dtype), lower=True)
+        return _product(first, inverse.T), _product(second.T, L.T)
 
     return lax.cond(error < 0.1, twice, lambda: tuple(jnp.linalg.qr(X)))  # false for NaN
 
 
-def _cholesky_qr(X: Array) -> tuple[Array, Array]:
-    L = jnp.linalg.cholesky(_product(X.T, X), symmetrize_input=False)
-    Q = lax.linalg.triangular_solve(L, X, left_side=False, lower=True, transpose_a=True)
-    return Q, L.T
-
-
-@_qr.defjvp
-def _qr_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+@_basis.defjvp
+def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     """`dR = (M − Ω)R` and `dQ = dX·R⁻¹ − Q(M − Ω)`, with `M = QᵀdX·R⁻¹`.
 
-    Ω, antisymmetric, has the lower triangle of M: it keeps R triangular and Q orthonormal.
+    Ω, antisymmetric, has the lower triangle of M: it keeps R triangular and Q orthonormal. The
+    first part of dQ is that of its left factor, the second that of its right, triangular one.
     """
     (X,), (dX,) = primals, tangents
-    Q, R = _qr(X)
-    dXR = lax.linalg.triangular_solve(R, dX, left_side=False, lower=False)
-    M = _product(Q.T, dXR)
+    Q, R = _basis(X)
+    left = lax.linalg.triangular_solve(_product(Q.right, R), dX, left_side=False, lower=False)
+    M = _product(Q.right.T, _product(Q.left.T, _product(left, Q.right)))
     lower = jnp.tril(M, -1)
     upper = M - lower + lower.T
-    return (Q, R), (dXR - _product(Q, upper), _product(upper, R))
+    return (Q, R), (Basis(left, -_product(Q.right, upper)), _product(upper, R))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr.wide import _qr, back, into, narrow
+from jaxlr.wide import _basis, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
@@ -70,6 +70,8 @@ def columns(case, dtype, n=40, m=9):
     X = rng.normal(size=(n, m))
     if case == "nearly collinear":
         X = np.linalg.qr(X)[0] * np.logspace(0, -5, m) @ np.linalg.qr(rng.normal(size=(m, m)))[0]
+    elif case == "alike":
+        X += 20 * rng.normal(size=(n, 1))
     elif case == "twice the same":
         X[:, 5] = X[:, 2]
     elif case == "centred":
@@ -88,30 +90,38 @@ def columns(case, dtype, n=40, m=9):
 ODD = ["nearly collinear", "twice the same", "centred", "an example of zeros", "squares overflow"]
 
 
-@pytest.mark.parametrize("case", ["friendly", "scales", *ODD])
+def q_and_r(X):
+    """Return Q, multiplied out, and R."""
+    Q, R = _basis(X)
+    return Q.left @ Q.right, R
+
+
+@pytest.mark.parametrize("case", ["friendly", "scales", "alike", *ODD])
 def test_q_is_orthonormal_and_qr_is_x(dtype, case):
     X, Q = columns(case, dtype)
-    mine = jax.jit(_qr)(X)
+    mine = jax.jit(q_and_r)(X)
     assert [a.dtype for a in mine] == [X.dtype] * 2
+    # Only where the examples are far from collinear is Q not formed.
+    assert (jax.jit(_basis)(X)[0].left == X).all() == (case in ("friendly", "scales"))
     rounding = 20 * np.finfo(dtype).eps
     largest = np.abs(np.asarray(X)).max(axis=0)
     product = np.asarray(mine[0], np.float64) @ np.asarray(mine[1], np.float64)
     assert (np.abs(product - np.asarray(X)) <= rounding * np.maximum(largest, 1e-30)).all()
     np.testing.assert_allclose(mine[0].T @ mine[0], np.eye(9), atol=rounding)
-    if case in ("friendly", "scales"):
+    if case in ("friendly", "scales", "alike"):
         np.testing.assert_allclose(mine[0], Q, atol=rounding)
         # That of reflections has other signs: Cholesky factors have made this one.
         assert (np.diag(mine[1]) > 0).all()
         assert (np.diag(np.linalg.qr(X)[1]) < 0).any()
 
 
-@pytest.mark.parametrize("case", ["friendly", "scales", "nearly collinear"])
+@pytest.mark.parametrize("case", ["friendly", "scales", "alike", "nearly collinear"])
 def test_derivatives_of_q_and_r(x64, case):
     X, _ = columns(case, "float64")
     dX = np.random.default_rng(4).normal(size=X.shape) * np.abs(np.asarray(X)).max(axis=0)
     size = 1e-7 if case == "nearly collinear" else 1e-6
 
-    mine, moved = jax.jvp(_qr, (X,), (jnp.asarray(dX),))
+    mine, moved = jax.jvp(q_and_r, (X,), (jnp.asarray(dX),))
     sign = np.sign(np.diag(mine[1]))  # as the way that made it leaves them
 
     def numpy_qr(t):
@@ -124,7 +134,7 @@ def test_derivatives_of_q_and_r(x64, case):
         np.testing.assert_allclose(a, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
     def slope(X):
-        return jax.jvp(_qr, (X,), (jnp.asarray(dX),))[1]
+        return jax.jvp(q_and_r, (X,), (jnp.asarray(dX),))[1]
 
     again = jax.jvp(slope, (X,), (jnp.asarray(dX),))
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(again))
