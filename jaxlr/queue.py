@@ -181,13 +181,16 @@ def _with_curvature_there(state: State, pilot: Array, task: Task) -> State:
 
 def _made(todo: Array, L: Array, make: Callable[[Array, Array], Array]) -> Array:
     """Return L with `make(i, Lᵢ)` in the places that are to do, one by one: it may be large."""
+    place = jnp.arange(len(todo))
+
+    def after(i: Array | int) -> Array:
+        return jnp.min(place, initial=len(todo), where=todo & (place > i))
 
     def one(carry):
-        todo, L = carry
-        i = jnp.argmax(todo)
-        return todo.at[i].set(False), L.at[i].set(make(i, L[i]))
+        i, L = carry
+        return after(i), lax.dynamic_update_index_in_dim(L, make(i, L[i]), i, 0)
 
-    return lax.while_loop(lambda carry: carry[0].any(), one, (todo, L))[1]
+    return lax.while_loop(lambda carry: carry[0] < len(todo), one, (after(-1), L))[1]
 
 
 def _select(here: Array, a: Any, b: Any) -> Any:
