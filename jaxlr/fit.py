@@ -11,7 +11,7 @@ from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import warn_if_failed, with_derivatives
 from jaxlr.null import null_model
-from jaxlr.objective import NO_PENALTY
+from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
 from jaxlr.solve import End, solve
 from jaxlr.types import (
@@ -23,7 +23,7 @@ from jaxlr.types import (
     Status,
     check_shapes,
 )
-from jaxlr.wide import back, into, narrow
+from jaxlr.wide import Basis, back, into, narrow
 
 
 def default_tolerance(dtype) -> float:
@@ -120,17 +120,19 @@ def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> S
 
 def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     if curvature is not None:
-        return _fit_as_is(batch, penalty, init, curvature, tol, max_passes)
-    batch, Q = narrow(batch, penalty)
+        end, factor = _search_as_is(batch, penalty, init, curvature, tol, max_passes)
+        of_all = batch.n_features <= batch.m_examples or penalty.factors is not None
+        return certified(batch, penalty, end), factor if of_all else None  # see `make_inverse`
+    small, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *(init or ())))
     init = None if init is None else into(Q, init)
-    solution, factor = _fit_as_is(batch, penalty, init, None, tol, max_passes)
-    return solution._replace(params=back(Q, solution.params)), factor
+    end, factor = _search_as_is(small, penalty, init, None, tol, max_passes)
+    return certified(batch, penalty, end, Q), factor
 
 
 _fit = jax.jit(with_derivatives(_search))
 
 
-def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
+def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End, Factor | None]:
     null = null_model(batch)
     of_sample = curvature is not None or not sees_all(batch)
     if curvature is None and of_sample:
@@ -144,11 +146,18 @@ def _fit_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[Soluti
     options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}
     end, factor = solve(batch, penalty, start, curvature, **options)
     # That of a null model is no more than a start: at the optimum another is made.
-    return certified(batch, penalty, end), factor if of_sample else None
+    return end, factor if of_sample else None
 
 
-def certified(batch: Batch, penalty: Penalty, end: End) -> Solution:
-    """Return the solution with a bound on its distance from the optimum, from one more pass."""
+def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) -> Solution:
+    """Return the solution with a bound on its distance from the optimum, from one more pass.
+
+    Args:
+        batch, penalty: the objective.
+        end: of the search, in the batch that `narrow` made of this one if there is a Q.
+        Q: from `narrow`.
+    """
+    end, rounding = (end, 0) if Q is None else _lifted(Q, end, batch, penalty)
     suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
     finite = end.status != Status.NOT_FINITE
     status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)
@@ -156,8 +165,25 @@ def certified(batch: Batch, penalty: Penalty, end: End) -> Solution:
         end.params,
         end.value,
         jnp.linalg.norm(ravel_pytree(end.grad)[0]),
-        jnp.where(finite, suboptimality, jnp.inf),
+        jnp.where(finite, suboptimality + rounding, jnp.inf),
         end.num_passes + 1,
         status.astype(jnp.int32),
-        jnp.where(finite, end.decrement, jnp.inf),
+        jnp.where(finite, end.decrement + rounding, jnp.inf),
     )
+
+
+def _lifted(Q: Basis, end: End, batch: Batch, penalty: Penalty) -> tuple[End, Array]:
+    """Return the end as one in the batch as it was, by one pass, and what rounding has moved.
+
+    That of R, or of wᵀX, moves a logit by ½·eps·‖x‖·‖w‖ or so, and where the curvature is at most
+    ¼ the loss by ⅛ of its square.
+    """
+    params = back(Q, end.params)
+    value, grad = value_and_grad(params, batch, penalty)
+    dtype, largest = value.dtype, jnp.abs(batch.X).max()
+    size = jnp.linalg.norm((batch.X / largest).astype(dtype)) * jnp.linalg.norm(params.w)
+    moved = (jnp.finfo(dtype).eps * largest.astype(dtype) * size) ** 2 / (32 * batch.m_examples)
+    moved = jnp.nan_to_num(moved)
+    rounded = (moved > default_tolerance(dtype)) & (end.status == Status.CONVERGED)
+    status = jnp.where(rounded, Status.PRECISION_REACHED, end.status).astype(jnp.int32)
+    return End(params, value, grad, end.num_passes + 1, status, end.decrement), moved

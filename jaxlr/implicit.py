@@ -89,7 +89,7 @@ def make_inverse(
         batch, penalty: the objective.
         factor: of the inverse Hessian near the optimum, if one is known.
     """
-    batch, Q = narrow(batch, penalty)
+    batch, Q = narrow(batch, penalty, params.w.dtype)
     params = into(Q, params)
     n, dtype = batch.n_features, params.w.dtype
     l2 = jnp.append(ridge(penalty, n, dtype), 0)

@@ -237,7 +237,7 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
     A narrow problem, the factor of H⁻¹, `H⁻¹p/C`, C, and the excess.
     """
     check_shapes(params, batch, penalty)
-    batch, Q = narrow(batch, penalty)
+    batch, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *params))
     if blocks(batch.n_features, batch.n_classes)[0] > 1:
         raise ValueError(
             f"Leaving out examples needs the whole Hessian, and {batch.n_features} features × "

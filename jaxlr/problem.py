@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
 from jaxlr.queue import rough, solve_lanes
-from jaxlr.solve import Task
+from jaxlr.solve import End, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
-from jaxlr.wide import Basis, back, into, narrow
+from jaxlr.wide import Basis, into, narrow
 
 _STARTS = 16
 # Where the penalty of P is another than that of the lane by more than this, the lane makes a P of
@@ -92,7 +93,9 @@ def share(
     """
     count = _STARTS if alike and len(l2) >= 2 * _STARTS else len(l2)
     of_start, which = _starts(l2, count)
-    batch, Q = narrow(problem.batch, problem.penalties)
+    dtype = jnp.result_type(jnp.float32, *(problem.init or ()))
+    X = lax.stop_gradient(problem.batch.X)  # derivatives are those of the batch as it was
+    batch, Q = narrow(dataclasses.replace(problem.batch, X=X), problem.penalties, dtype)
     fixed, init = lax.stop_gradient((batch, problem.init))
     small = sample(fixed)
     null = null_model(small if pilots else fixed)
@@ -179,15 +182,14 @@ def fit_lanes(
     ends = solve_lanes(fixed, lanes, starts, which, far, order, task, size, count, first)
     if not kept:
         ends, lanes = jax.tree.map(lambda a: a[count:], (ends, lanes))
-    known = with_derivatives(lambda batch, penalty, end: (certified(batch, penalty, end), None))
+
+    def search(batch: Batch, penalty: Penalty, end: End) -> tuple[Solution, None]:
+        return certified(batch, penalty, end, shared.Q), None
 
     def one(pair: tuple) -> Any:
         lane, end = pair
-        return finish(lane, known(*objective(lane), end))
+        batch, penalty = objective(lane)
+        batch = dataclasses.replace(batch, X=problem.batch.X)
+        return finish(lane, with_derivatives(search)(batch, penalty, end))
 
     return run_lanes(one, (lanes, ends), size)
-
-
-def lifted(Q: Array | None, solution: Solution) -> Solution:
-    """Return the solution for the batch as it was before it was made narrow."""
-    return solution._replace(params=back(Q, solution.params))

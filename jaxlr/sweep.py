@@ -15,7 +15,7 @@ from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import label_probabilities, pointwise_loss
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, lifted, share
+from jaxlr.problem import Problem, Shared, fit_lanes, share
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
@@ -266,17 +266,17 @@ def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
 
 
 def _sweep(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Solution:
-    return _fits(problem, shared, axes, lanes, size, lambda _, s: lifted(shared.Q, s))
+    return _fits(problem, shared, axes, lanes, size, lambda _, solution: solution)
 
 
 def _sweep_loo(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Any:
-    batch = shared.batch
+    batch = problem.batch
 
     def finish(i: Array, solution: Solution):
         left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
         y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
         scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
-        return lifted(shared.Q, solution), scores, (~left_out.trusted).sum()
+        return solution, scores, (~left_out.trusted).sum()
 
     return _fits(problem, shared, axes, lanes, size, finish)
 
@@ -315,8 +315,8 @@ def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: i
         return parts(shared.batch, folds, fold)[0], problem.penalty(axes, i)
 
     def finish(place: tuple, solution: Solution) -> tuple[Solution, Scores]:
-        inside = parts(shared.batch, folds, place[1])[1]
-        return lifted(shared.Q, solution), score(solution.params, inside)
+        inside = parts(problem.batch, folds, place[1])[1]
+        return solution, score(solution.params, inside)
 
     which = shared.which[places[0]]
     return fit_lanes(problem, shared, objective, places, which, size, finish, pilots)

@@ -2,7 +2,11 @@
 
 With `X = QR`, Q of shape (n, m) with orthonormal columns, the weights that a penalty wants
 smallest lie in the span of the examples, `w = Qv` with `‖w‖ = ‖v‖`, and `wᵀX = vᵀR`: the fit to R
-is the fit to X. Without penalty it is the one of least norm. Gradients have the same norm.
+is the fit to X. Without penalty, where the examples are independent, it is the one of least norm.
+
+What rounding leaves of examples that are collinear is no feature: it is made zero in R. And R is X
+but for rounding, of which only X can tell whether it matters: where a search in R ends is judged
+on X.
 """
 
 from __future__ import annotations
@@ -25,14 +29,14 @@ class Basis(NamedTuple):
 
     Args:
         left: `(n, m)`.
-        right: `(m, m)`, upper triangular.
+        right: `(m, m)`, upper triangular; the identity, or left is X.
     """
 
     left: Array
     right: Array
 
 
-def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Basis | None]:
+def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Basis | None]:
     """Return the batch with no more features than examples, and Q.
 
     Nothing is changed, and Q is None, where there are fewer features than examples, or factors
@@ -41,6 +45,7 @@ def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Basis | None]:
     Args:
         batch: the examples.
         penalty: only whether it has factors matters.
+        dtype: of the arithmetic, if it is wider than that of X.
 
     >>> batch, Q = narrow(Batch(jnp.eye(5)[:, :2], jnp.array([0, 1])), Penalty())
     >>> batch.X.shape, (Q.left @ Q.right).shape
@@ -48,7 +53,7 @@ def narrow(batch: Batch, penalty: Penalty) -> tuple[Batch, Basis | None]:
     """
     if batch.n_features <= batch.m_examples or penalty.factors is not None:
         return batch, None
-    Q, R = _basis(batch.X.astype(jnp.result_type(batch.X, jnp.float32)))
+    Q, R = _basis(batch.X.astype(jnp.result_type(batch.X, jnp.float32, dtype)))
     return dataclasses.replace(batch, X=R), Q
 
 
@@ -75,7 +80,7 @@ def back(Q: Basis | None, params: Params) -> Params:
 
 
 def _product(A: Array, w: Array) -> Array:
-    return jnp.tensordot(A, jnp.asarray(w, A.dtype), 1, precision=lax.Precision.HIGHEST)
+    return jnp.tensordot(A, w, 1, precision=lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
@@ -117,20 +122,37 @@ def _qr(X: Array, L: Array) -> tuple[Array, Array]:
         inverse = linalg.solve_triangular(second, jnp.eye(len(L), dtype=L.dtype), lower=True)
         return _product(first, inverse.T), _product(second.T, L.T)
 
-    return lax.cond(error < 0.1, twice, lambda: tuple(jnp.linalg.qr(X)))  # false for NaN
+    return lax.cond(error < 0.1, twice, lambda: _reflections(X))  # false for NaN
+
+
+def _reflections(X: Array) -> tuple[Array, Array]:
+    Q, R = jnp.linalg.qr(X)
+    noise = jnp.abs(R) <= _rounding(R)[None]
+    noise = noise.all(axis=1)[:, None] | (noise & jnp.eye(len(R), dtype=bool))
+    return Q, jnp.where(noise, 0, R)
+
+
+def _rounding(R: Array) -> Array:
+    """Return what an entry of R may be for rounding alone, by columns."""
+    largest = jnp.abs(R).max(axis=0)  # its square may overflow
+    norm = largest * jnp.linalg.norm(R / jnp.where(largest > 0, largest, 1)[None], axis=0)
+    return 4 * len(R) ** 0.5 * jnp.finfo(R.dtype).eps * norm
 
 
 @_basis.defjvp
 def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
-    """`dR = (M − Ω)R` and `dQ = dX·R⁻¹ − Q(M − Ω)`, with `M = QᵀdX·R⁻¹`.
+    """`dR = QᵀdX` and `dQ = (dX − Q·dR)R⁻¹`.
 
-    Ω, antisymmetric, has the lower triangle of M: it keeps R triangular and Q orthonormal. The
-    first part of dQ is that of its left factor, the second that of its right, triangular one.
+    Any Q and R with `X = QR` will do, so Q turns only out of its span, and R need not stay
+    triangular. Where an example is collinear with others Q does not follow it out of the span.
     """
     (X,), (dX,) = primals, tangents
     Q, R = _basis(X)
-    left = lax.linalg.triangular_solve(_product(Q.right, R), dX, left_side=False, lower=False)
-    M = _product(Q.right.T, _product(Q.left.T, _product(left, Q.right)))
-    lower = jnp.tril(M, -1)
-    upper = M - lower + lower.T
-    return (Q, R), (Basis(left, -_product(Q.right, upper)), _product(upper, R))
+    dR = _product(Q.right.T, _product(Q.left.T, dX))
+    diagonal = jnp.diagonal(R)
+    none = jnp.abs(diagonal) <= _rounding(R)
+    divisor = jnp.where(none, jnp.finfo(R.dtype).max ** 0.5, diagonal)
+    square = _product(Q.right, R + jnp.diag(divisor - diagonal))
+    beyond = dX - _product(Q.left, _product(Q.right, dR))
+    left = jnp.linalg.solve(square.T, beyond.T).T  # R may move from a triangle
+    return (Q, R), (Basis(left, jnp.zeros_like(Q.right)), dR)

@@ -1,11 +1,15 @@
 """More features than examples: the fit is that of the features as they are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxlr
+from jaxlr import Params
+from jaxlr.curvature import make_curvature
 from jaxlr.wide import _basis, back, into, narrow
 from tests.helpers import plain_loss, problem
 
@@ -117,30 +121,31 @@ def test_q_is_orthonormal_and_qr_is_x(dtype, case):
 
 @pytest.mark.parametrize("case", ["friendly", "scales", "alike", "nearly collinear"])
 def test_derivatives_of_q_and_r(x64, case):
+    """Those of any Q and R that stay a factorisation: Q orthonormal, their product X."""
     X, _ = columns(case, "float64")
-    dX = np.random.default_rng(4).normal(size=X.shape) * np.abs(np.asarray(X)).max(axis=0)
-    size = 1e-7 if case == "nearly collinear" else 1e-6
+    rng = np.random.default_rng(4)
+    dX, ddX = rng.normal(size=(2, *X.shape)) * np.abs(np.asarray(X)).max(axis=0)
 
-    mine, moved = jax.jvp(q_and_r, (X,), (jnp.asarray(dX),))
-    sign = np.sign(np.diag(mine[1]))  # as the way that made it leaves them
+    def product(X):
+        Q, R = q_and_r(X)
+        return Q @ R
 
-    def numpy_qr(t):
-        Q, R = np.linalg.qr(np.asarray(X) + t * dX)
-        flip = sign * np.sign(np.diag(R))
-        return Q * flip, R * flip[:, None]
+    def square(X):
+        Q, _ = q_and_r(X)
+        return Q.T @ Q
 
-    for a, plus, minus in zip(moved, numpy_qr(size), numpy_qr(-size), strict=True):
-        wanted = (plus - minus) / (2 * size)
-        np.testing.assert_allclose(a, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    def along(fun, *directions):
+        for v in directions:
+            fun = functools.partial(lambda f, v, X: jax.jvp(f, (X,), (jnp.asarray(v),))[1], fun, v)
+        return fun(X)
 
-    def slope(X):
-        return jax.jvp(q_and_r, (X,), (jnp.asarray(dX),))[1]
-
-    again = jax.jvp(slope, (X,), (jnp.asarray(dX),))
-    assert all(np.isfinite(a).all() for a in jax.tree.leaves(again))
-    for a, plus, minus in zip(again[1], slope(X + size * dX), slope(X - size * dX), strict=True):
-        wanted = (plus - minus) / (2 * size)
-        np.testing.assert_allclose(a, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    near = 1e-4 if case == "nearly collinear" else 1e-9
+    unit = np.abs(dX).max(axis=0)
+    np.testing.assert_allclose(np.asarray(along(product, dX)) / unit, dX / unit, atol=near)
+    np.testing.assert_allclose(along(square, dX), 0, atol=near)
+    if case != "nearly collinear":
+        np.testing.assert_allclose(np.asarray(along(product, dX, ddX)) / unit, 0, atol=near)
+        np.testing.assert_allclose(along(square, dX, ddX), 0, atol=near)
 
 
 @pytest.mark.parametrize("case", ODD[:-1])
@@ -178,3 +183,90 @@ def test_a_sweep_of_wide_data_has_derivatives_by_X(x64):
         return sum(losses)
 
     np.testing.assert_allclose(jax.grad(total)(X), jax.grad(plain)(X), atol=1e-9)
+
+
+def shifted(offset, m=50, n=200):
+    """Return a batch in float32 with features about an offset, its X in float64, and labels."""
+    rng = np.random.default_rng(1)
+    X = (rng.normal(size=(n, m)) + offset).astype(np.float32)
+    y = (rng.random(m) < 0.5).astype(np.float32)
+    return jaxlr.Batch(jnp.asarray(X), jnp.asarray(y)), X.astype(np.float64), y.astype(np.float64)
+
+
+def exact_loss(params, X, y, l2):
+    w, b = (np.asarray(a, np.float64) for a in params)
+    Z = w @ X + b
+    return np.mean(np.logaddexp(0, Z) - y * Z) + l2 / 2 * (w @ w)
+
+
+@pytest.mark.parametrize("function", ["fit", "sweep"])
+def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels(dtype, function):
+    rng = np.random.default_rng(0)
+    X, y = np.tile(rng.normal(size=(40, 6)), 2).astype(dtype), rng.random(12).astype(dtype)
+    batch = jaxlr.Batch(jnp.asarray(X), jnp.asarray(y))
+    if function == "fit":
+        solution = jaxlr.fit(batch).raise_if_failed()
+    else:
+        lanes = jaxlr.sweep(batch, jaxlr.Penalty(jnp.array([0.0, 1.0])))
+        solution = jax.tree.map(lambda a: a[0], lanes).raise_if_failed()
+    mean = (y[:6] + y[6:]).astype(np.float64) / 2
+    optimum = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean)).mean()
+    assert jnp.linalg.norm(solution.params.w) < 100
+    excess = exact_loss(solution.params, X.astype(np.float64), y.astype(np.float64), 0) - optimum
+    assert abs(excess) < 10 * np.finfo(dtype).eps
+    np.testing.assert_allclose(solution.loss, optimum, rtol=10 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("offset", [0, 5, 1e3, 1e4])
+def test_the_bound_is_that_of_x_and_polish_ends_at_the_float64_optimum(offset):
+    batch, X, y = shifted(offset)
+    penalty = jaxlr.Penalty(1.0)
+    rough = jaxlr.fit(batch, penalty)
+    swept = jaxlr.sweep(batch, jaxlr.Penalty(jnp.array([1.0, 2.0])))
+    fine = jaxlr.polish(rough, batch, penalty).raise_if_failed()
+    assert {a.dtype for a in fine.params} == {np.dtype("float64")}
+    # The gradient in w is flat along the mean of the features: judged about it, where it is not.
+    w, Z = np.asarray(fine.params.w), np.asarray(fine.params.w) @ X + float(fine.params.b)
+    residual = 1 / (1 + np.exp(-Z)) - y
+    assert abs(residual.mean()) < 1e-9
+    G = (X - X.mean(axis=1, keepdims=True)) @ residual / len(y) + w
+    assert np.abs(G).max() < 1e-9
+    optimum = exact_loss(fine.params, X, y, 1.0)
+    for params, bound in (
+        (rough.params, rough.suboptimality),
+        (jax.tree.map(lambda a: a[0], swept.params), swept.suboptimality[0]),
+    ):
+        excess = exact_loss(params, X, y, 1.0) - optimum
+        assert -1e-15 < excess <= bound
+
+
+def test_a_given_curvature_leaves_the_derivative_as_it_is(x64):
+    _, batch = problem(30, 12)
+    H = make_curvature(Params(jnp.zeros(30), jnp.array(0.0)), batch)
+
+    def total(l2, **options):
+        return jaxlr.fit(batch, jaxlr.Penalty(l2), **options).params.w.sum()
+
+    wanted = (total(0.1 + 1e-5) - total(0.1 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(lambda l2: total(l2, curvature=H))(0.1), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["twice the same", "an example of zeros", "centred"])
+def test_a_sweep_of_collinear_examples_has_the_derivatives_of_fits(x64, case):
+    X, _ = columns(case, "float64")
+    y, v = jnp.arange(9) % 2, jnp.asarray(np.random.default_rng(5).normal(size=40))
+    dX = np.random.default_rng(6).normal(size=X.shape)
+
+    def along(X):
+        lanes = jaxlr.sweep(jaxlr.Batch(X, y), jaxlr.Penalty(jnp.array([0.1, 1.0])))
+        return (lanes.params.w @ v).sum()
+
+    wanted = (along(X + 1e-5 * dX) - along(X - 1e-5 * dX)) / 2e-5
+    np.testing.assert_allclose((jax.grad(along)(X) * dX).sum(), wanted, rtol=1e-5)
+
+    def left_out(X):
+        batch, penalty = jaxlr.Batch(X, y), jaxlr.Penalty(0.1)
+        return jaxlr.leave_one_out(jaxlr.fit(batch, penalty).params, batch, penalty).logits.sum()
+
+    wanted = (left_out(X + 1e-5 * dX) - left_out(X - 1e-5 * dX)) / 2e-5
+    np.testing.assert_allclose((jax.grad(left_out)(X) * dX).sum(), wanted, rtol=1e-5)
