@@ -186,8 +186,8 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     believed = here & ((search.step == 1) | precise)
     # Near the precision of the dtype every search looks slow, and another curvature would
     # bring nothing: passes must have paid a quarter of it. Where another is too dear a stall
-    # is taken for the precision of the dtype.
-    too_dear = search.num_passes < price / 4
+    # is taken for the precision of the dtype, but not of a P that is none of the whole Hessian.
+    too_dear = (search.num_passes < price / 4) & (not is_low_rank(L))
     settled = (believed | too_dear) & precise
     status = jnp.where(lost & ~settled, minimize.RUNNING, search.status)
     running = status == minimize.RUNNING
