@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
-from jaxlr.implicit import warn_if_failed, with_derivatives
+from jaxlr.implicit import with_derivatives
 from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
@@ -23,7 +23,8 @@ from jaxlr.types import (
     Status,
     check_shapes,
 )
-from jaxlr.wide import Basis, back, into, narrow
+from jaxlr.warning import warn_if_failed
+from jaxlr.wide import Basis, back, into, is_wide, narrow
 
 
 def default_tolerance(dtype) -> float:
@@ -121,8 +122,8 @@ def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> S
 def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
     if curvature is not None:
         end, factor = _search_as_is(batch, penalty, init, curvature, tol, max_passes)
-        of_all = batch.n_features <= batch.m_examples or penalty.factors is not None
-        return certified(batch, penalty, end), factor if of_all else None  # see `make_inverse`
+        # Of wide data `make_inverse` takes a factor of the narrow batch.
+        return certified(batch, penalty, end), None if is_wide(batch, penalty) else factor
     small, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *(init or ())))
     init = None if init is None else into(Q, init)
     end, factor = _search_as_is(small, penalty, init, None, tol, max_passes)

@@ -21,17 +21,12 @@ add to the derivative of a least-norm θ by X: that part is not in it.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxlr.curvature import (
@@ -49,7 +44,6 @@ from jaxlr.tiles import working
 from jaxlr.types import (
     Array,
     Batch,
-    FitError,
     Params,
     Penalty,
     Solution,
@@ -369,38 +363,3 @@ def _optimum_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
-
-
-def warn_if_failed(solution: Solution) -> Solution:
-    """Return the solution; where it is differentiated outside jit and vmap, warn of failed lanes.
-
-    The rule of a derivative runs in Python, and outside jit the status is there to look at. No
-    callback is compiled, which would cost time and could not be exported: inside jit the status
-    says it.
-    """
-    return _watched(solution) if isinstance(solution.loss, Tracer) else solution
-
-
-@jax.custom_jvp
-def _watched(solution: Solution) -> Solution:
-    return solution
-
-
-@_watched.defjvp
-def _watched_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (solution,) = primals
-    if not isinstance(solution.status, Tracer):
-        try:
-            solution.raise_if_failed()
-        except FitError as failure:
-            warn_user(f"{failure} Its derivatives are NaN.")
-    return solution, *tangents
-
-
-def warn_user(message: str) -> None:
-    """Warn, and name the line of the caller's own that led here, not one of JAX or jaxlr."""
-    inner = tuple(os.path.dirname(str(file)) for file in (jax.__file__, __file__))
-    frame, level = sys._getframe(), 1
-    while frame is not None and frame.f_code.co_filename.startswith((*inner, contextlib.__file__)):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -27,12 +27,13 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxlr.curvature import Factor, blocks, exact_curvature, factorise, precondition
-from jaxlr.implicit import make_inverse, solve_hessian, warn_user
+from jaxlr.implicit import make_inverse, solve_hessian
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.tiles import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, ridge
+from jaxlr.warning import warn_user
 from jaxlr.wide import back, into, narrow
 
 

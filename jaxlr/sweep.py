@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.implicit import warn_if_failed
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, Work, chunk_size, run
 from jaxlr.linear import logits
@@ -19,6 +18,7 @@ from jaxlr.problem import Problem, Shared, fit_lanes, share
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
+from jaxlr.warning import warn_if_failed
 
 _FEW = 3  # lanes to a start from which on a pilot that is none of them pays
 

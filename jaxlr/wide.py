@@ -36,11 +36,17 @@ class Basis(NamedTuple):
     right: Array
 
 
-def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Basis | None]:
-    """Return the batch with no more features than examples, and Q.
+def is_wide(batch: Batch, penalty: Penalty) -> bool:
+    """Whether there are more features than examples, and no factors, which Q would mix.
 
-    Nothing is changed, and Q is None, where there are fewer features than examples, or factors
-    of the penalty, which Q would mix.
+    >>> is_wide(Batch(jnp.ones((3, 2)), jnp.ones(2)), Penalty())
+    True
+    """
+    return batch.n_features > batch.m_examples and penalty.factors is None
+
+
+def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Basis | None]:
+    """Return the batch with no more features than examples, and Q; unchanged and None if not wide.
 
     Args:
         batch: the examples.
@@ -51,7 +57,7 @@ def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Ba
     >>> batch.X.shape, (Q.left @ Q.right).shape
     ((2, 2), (5, 2))
     """
-    if batch.n_features <= batch.m_examples or penalty.factors is not None:
+    if not is_wide(batch, penalty):
         return batch, None
     Q, R = _basis(batch.X.astype(jnp.result_type(batch.X, jnp.float32, dtype)))
     return dataclasses.replace(batch, X=R), Q

@@ -1,0 +1,48 @@
+"""Warnings to the user: where a fit that failed is differentiated, and whose line it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+
+import jax
+from jax.core import Tracer
+
+from jaxlr.types import FitError, Solution
+
+
+def warn_if_failed(solution: Solution) -> Solution:
+    """Return the solution; where it is differentiated outside jit and vmap, warn of failed lanes.
+
+    The rule of a derivative runs in Python, and outside jit the status is there to look at. No
+    callback is compiled, which would cost time and could not be exported: inside jit the status
+    says it.
+    """
+    return _watched(solution) if isinstance(solution.loss, Tracer) else solution
+
+
+@jax.custom_jvp
+def _watched(solution: Solution) -> Solution:
+    return solution
+
+
+@_watched.defjvp
+def _watched_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (solution,) = primals
+    if not isinstance(solution.status, Tracer):
+        try:
+            solution.raise_if_failed()
+        except FitError as failure:
+            warn_user(f"{failure} Its derivatives are NaN.")
+    return solution, *tangents
+
+
+def warn_user(message: str) -> None:
+    """Warn, and name the line of the caller's own that led here, not one of JAX or jaxlr."""
+    inner = tuple(os.path.dirname(str(file)) for file in (jax.__file__, __file__))
+    frame, level = sys._getframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith((*inner, contextlib.__file__)):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
