@@ -29,7 +29,7 @@ from jaxlr.objective import value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
 _STAGE = 4  # passes between two decisions
-_NEAR = 0.1  # of the value: within it a P of low rank is no better for being made anew
+_NEAR = 0.1  # of the value: within it another P of low rank leads on no faster, but where it stalls
 _POINTWISE = 64  # operations that the loss of one logit costs
 
 
@@ -180,15 +180,16 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     rate = jnp.log(state.before / search.decrement) / _STAGE
     slow = ~(jnp.log(search.decrement / task.tol) <= price * rate) & jnp.isfinite(state.before)
     # The curvature is that of the place, and leads on; or there is nothing more to be gained.
-    near = _NEAR if is_low_rank(L) else 8 * eps
-    here = jnp.abs(state.value - search.value) <= near * jnp.abs(search.value)
-    precise = search.decrement <= eps**0.5 * jnp.abs(search.value)
-    believed = here & ((search.step == 1) | precise)
+    moved, size = jnp.abs(state.value - search.value), jnp.abs(search.value)
+    here = moved <= 8 * eps * size
+    precise = search.decrement <= eps**0.5 * size
+    near = moved <= _NEAR * size if is_low_rank(L) else here
+    believed = near & ((search.step == 1) | precise)
     # Near the precision of the dtype every search looks slow, and another curvature would
     # bring nothing: passes must have paid a quarter of it. Where another is too dear a stall
     # is taken for the precision of the dtype, but not of a P that is none of the whole Hessian.
     too_dear = (search.num_passes < price / 4) & (not is_low_rank(L))
-    settled = (believed | too_dear) & precise
+    settled = (here | too_dear) & precise
     status = jnp.where(lost & ~settled, minimize.RUNNING, search.status)
     running = status == minimize.RUNNING
     out = running & (search.num_passes >= task.max_passes)
