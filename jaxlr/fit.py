@@ -176,8 +176,8 @@ def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) 
 def _lifted(Q: Basis, end: End, batch: Batch, penalty: Penalty) -> tuple[End, Array]:
     """Return the end as one in the batch as it was, by one pass, and what rounding has moved.
 
-    That of R, or of wᵀX, moves a logit by ½·eps·‖x‖·‖w‖ or so, and where the curvature is at most
-    ¼ the loss by ⅛ of its square.
+    That of R, or of wᵀX, moves a logit by ½·eps·‖x‖·‖w‖ or so, and the loss, whose curvature is ¼
+    at most (for the softmax ½), by ⅛ of its square or so.
     """
     params = back(Q, end.params)
     value, grad = value_and_grad(params, batch, penalty)

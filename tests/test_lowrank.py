@@ -20,14 +20,19 @@ from tests.helpers import plain_loss, problem
 
 
 @pytest.fixture
-def low_rank(monkeypatch):
-    """No matrix is held, however small; B has six rows, made of 48 examples at most."""
+def no_caches():
+    """No program of another setting is met in the test, and none of its own after it."""
     jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def low_rank(monkeypatch, no_caches):
+    """No matrix is held, however small; B has six rows, made of 48 examples at most."""
     monkeypatch.setattr(lowrank, "_HELD", 0)
     monkeypatch.setattr(lowrank, "_ROWS", (6, 6))
     monkeypatch.setattr(lowrank, "_EXAMPLES", 8)
-    yield
-    jax.clear_caches()
 
 
 def plain_hessian(params, batch, centre):
@@ -155,9 +160,8 @@ def test_lanes_and_derivatives_are_those_of_the_matrix(x64, low_rank, monkeypatc
     np.testing.assert_allclose(slopes, exact_slopes, rtol=1e-5)
 
 
-def test_a_stall_makes_the_curvature_anew_before_it_is_believed(monkeypatch):
+def test_a_stall_makes_the_curvature_anew_before_it_is_believed(monkeypatch, no_caches):
     """Features that are almost copies: the first P knows nothing of what tells them apart."""
-    jax.clear_caches()
     monkeypatch.setattr(lowrank, "_HELD", 2**10)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 900))
@@ -176,7 +180,6 @@ def test_a_stall_makes_the_curvature_anew_before_it_is_believed(monkeypatch):
     excess = float(solution.loss) - float(best.loss)
     assert excess < 0.005  # 0.014 where the first stall was the end
     assert excess <= float(solution.suboptimality)
-    jax.clear_caches()
 
 
 def test_of_4100_features_in_float32():
