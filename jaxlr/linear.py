@@ -5,6 +5,7 @@ This is the only room that multiplies by X.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -36,6 +37,7 @@ def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
     return Z if offset is None else Z + offset
 
 
+@jax.jit
 def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Array:
     """Return `σ(Z)`, the probability of class 1, `(m,)`; or `softmax(Z)`, `(K, m)`.
 
@@ -46,6 +48,7 @@ def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Arra
     return (BINARY if Z.ndim == 1 else SOFTMAX).probability(Z)
 
 
+@jax.jit
 def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
     """Return the most likely class of each example: `(m,)` integers.
 

@@ -10,6 +10,8 @@ that every function works inside jit and vmap.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,6 +25,7 @@ from jaxlr.losses import (
 from jaxlr.types import Array, LazyWeights, logit_shape
 
 
+@jax.jit
 def log_loss(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the mean of the loss, `Σ cᵢℓᵢ / Σ cᵢ`.
 
@@ -44,6 +47,7 @@ def log_loss(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     return _mean(pointwise.value_and_residual(Z, y)[0], weights)
 
 
+@jax.jit
 def accuracy(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the share of examples whose most likely class is right.
 
@@ -65,6 +69,7 @@ def accuracy(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     return _mean(jnp.where(unknown, jnp.nan, right), weights)
 
 
+@jax.jit
 def roc_auc(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the area under the ROC curve: how often a positive is ranked above a negative.
 
@@ -89,6 +94,7 @@ def roc_auc(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> A
     return one_against_rest(softmax_log_probability(Z), y, weights).mean()
 
 
+@jax.jit
 def brier_score(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the mean squared residual, `Σ cᵢ‖aᵢ − yᵢ‖² / Σ cᵢ`.
 
@@ -109,6 +115,7 @@ def brier_score(Z: Array, y: Array, weights: Array | LazyWeights | None = None) 
     return _mean(squares if Z.ndim == 1 else squares.sum(axis=0), weights)
 
 
+@functools.partial(jax.jit, static_argnames=("num_bins",))
 def calibration_error(
     Z: Array, y: Array, weights: Array | LazyWeights | None = None, num_bins: int = 15
 ) -> Array:

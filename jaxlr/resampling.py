@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from jaxlr.types import Array, Batch, LazyWeights, Take
@@ -105,6 +107,7 @@ def _times(counts: Array, weights: Any, take: Take) -> Array:
     return jnp.where(counts == 0, 0, counts * weights)
 
 
+@functools.partial(jax.jit, static_argnames=("m",))
 def multinomial_counts(key: Array, m: int) -> Array:
     """Return how often each of m examples is among m draws with replacement: `(m,)` uint8.
 
@@ -117,6 +120,7 @@ def multinomial_counts(key: Array, m: int) -> Array:
     return jnp.zeros(m, jnp.uint8).at[drawn].add(1)
 
 
+@functools.partial(jax.jit, static_argnames=("m",))
 def poisson_counts(key: Array, m: int) -> Array:
     """Return m independent Poisson numbers with mean 1: `(m,)` uint8.
 
@@ -131,6 +135,7 @@ def poisson_counts(key: Array, m: int) -> Array:
     return jnp.searchsorted(jnp.asarray(mass.cumsum(), uniform.dtype), uniform).astype(jnp.uint8)
 
 
+@functools.partial(jax.jit, static_argnames=("folds",))
 def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
     """Return a random fold number for each example, each class spread evenly over the folds.
 
@@ -157,12 +162,13 @@ def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
         raise ValueError(f"folds is {folds}; it must be between 2 and the {m} examples.")
     y = jnp.asarray(batch.y)
     label = y.argmax(axis=0) if y.ndim == 2 else jnp.round(y)
-    shuffled = jax.random.permutation(key, m)
-    by_class = shuffled[jnp.argsort(label[shuffled], stable=True)]
+    shuffle = jax.random.bits(key, (m,), jnp.uint32)
+    _, _, by_class = lax.sort((label, shuffle, jnp.arange(m)), num_keys=2)
     number = (jnp.arange(m) % folds).astype(jnp.uint8 if folds <= 256 else jnp.int32)
     return jnp.zeros(m, number.dtype).at[by_class].set(number)
 
 
+@functools.partial(jax.jit, static_argnames=("folds", "repeats"))
 def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
     """Return the splits of folds drawn several times: `(repeats·folds, m)` uint8 roles.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -168,9 +169,13 @@ def cross_validate(
     size = chunk_size(batch, len(places[0]), memory)
     work = Work(_share_folds, _folds, axes)
     lanes = run(work, problem, places, size, checkpoint, progress)
+    return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
+
+
+@functools.partial(jax.jit, static_argnames=("grid",))
+def _chosen(l2: Array, lanes: Any, grid: tuple[int, int]) -> tuple[Solution, Scores, Array, Array]:
     solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
-    best, best_one_se = select(penalties.l2, scores.log_loss)
-    return CrossValidation(penalties, solutions, scores, best, best_one_se)
+    return solutions, scores, *select(l2, scores.log_loss)
 
 
 @jax.jit
@@ -199,6 +204,7 @@ def select(l2: Array, log_loss: Array, weights: Array | None = None) -> tuple[Ar
     return best, jnp.where(near.any() & (best >= 0), strongest, best)
 
 
+@jax.jit
 def score(params: Params, batch: Batch) -> Scores:
     """Return the weighted log loss and accuracy of one lane, from one pass over X.
 
