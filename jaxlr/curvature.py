@@ -192,18 +192,16 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:
-        A = block + jnp.diag(jnp.repeat(l2, columns))
         if columns > 1:
             # A shift common to all classes changes nothing where it is not penalised: hold it.
-            whole = block.reshape(rows, columns, rows, columns)
-            free = jnp.trace(whole, axis1=1, axis2=3).diagonal() / columns**2
+            free = _diagonal(block).reshape(rows, columns).sum(axis=1) / columns**2
             free = jnp.where(l2 == 0, free, 0)
-            A = A + jnp.kron(jnp.diag(free), jnp.ones((columns, columns), dtype))
-        diagonal = jnp.diagonal(A)
+            block = block + jnp.kron(jnp.diag(free), jnp.ones((columns, columns), dtype))
+        diagonal = _diagonal(block) + jnp.repeat(l2, columns)
         alive = diagonal > constant
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
         # P = LᵀL, positive definite even in rounding; products are cheaper than solves.
-        scaled = jnp.where(unit > 0, 1, A * (unscale[:, None] * unscale[None]))
+        scaled = jnp.where(unit > 0, 1, block * (unscale[:, None] * unscale[None]))
         return _root_of_inverse(scaled) * unscale[None]
 
     return Factor(jax.vmap(invert)(H), centre)
@@ -223,7 +221,7 @@ def _root_of_inverse(A: Array) -> Array:
 
     def more(carry):
         jitter, _ = carry
-        return 8 * jitter, jnp.linalg.cholesky(A + 8 * jitter * unit)
+        return 8 * jitter, lax.linalg.cholesky(A + 8 * jitter * unit, symmetrize_input=False)
 
     first = jnp.asarray(r**0.5 * eps, A.dtype), jnp.full_like(A, jnp.nan)
     # A matrix that is not finite has no factor: the limit ends the loop.
@@ -271,10 +269,14 @@ def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
     rows = len(curvature.centre) + 1
     columns = curvature.H.shape[-1] // rows
     H = curvature.H
-    diagonal = H[:, 0] if is_low_rank(H) else jnp.diagonal(H, axis1=1, axis2=2)
+    diagonal = H[:, 0] if is_low_rank(H) else jax.vmap(_diagonal)(H)
     dead = diagonal <= _rounding(curvature)[None]
     free = jnp.repeat(_ridge(curvature, penalty)[:-1] == 0, columns)
     return (dead[:, : len(free)] & free[None]).any()
+
+
+def _diagonal(A: Array) -> Array:
+    return jnp.einsum("ii->i", A)  # jnp.diagonal is a gather, of more steps
 
 
 def _ridge(curvature: Curvature, penalty: Penalty) -> Array:

@@ -37,8 +37,10 @@ class Search(NamedTuple):
         preconditioned: P·grad.
         direction, step: the next point is `x + step·direction`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`; H is L-BFGS's inverse Hessian.
-        S, Y, PY: differences of points, of gradients and of P·grad, newest first, `(8, d)`.
-        inverse: of the lower triangle of S·Yᵀ, `(8, 8)`; rows without a pair are zero.
+        pairs: differences s of points and P·y of P·grad, newest first, `(8, 2, d)`.
+        inverse: of the lower triangle of S·Yᵀ, Y the differences of gradients, `(8, 8)`; rows
+            without a pair are zero.
+        inner: Y·P·Yᵀ, `(8, 8)`.
         scale: of P in H.
         milestone: `gᵀPg` when it was last halved.
         stalls: steps below the value's rounding since then.
@@ -53,10 +55,9 @@ class Search(NamedTuple):
     direction: Array
     step: Array
     decrement: Array
-    S: Array
-    Y: Array
-    PY: Array
+    pairs: Array
     inverse: Array
+    inner: Array
     scale: Array
     milestone: Array
     stalls: Array
@@ -67,10 +68,10 @@ class Search(NamedTuple):
 def start(x: Array) -> Search:
     """Return a search that has yet to evaluate its first point, x `(d,)`."""
     dtype, zeros = x.dtype, jnp.zeros_like(x)
-    infinite, pairs = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, x.size), dtype)
+    infinite, square = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, _MEMORY), dtype)
     return Search(
-        x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite, pairs, pairs, pairs,
-        jnp.zeros((_MEMORY, _MEMORY), dtype), jnp.ones((), dtype), infinite,
+        x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite,
+        jnp.zeros((_MEMORY, 2, x.size), dtype), square, square, jnp.ones((), dtype), infinite,
         jnp.int32(0), jnp.int32(0), jnp.int32(RUNNING),
     )  # fmt: skip
 
@@ -157,14 +158,13 @@ def advance(
     step = jnp.where(accepted, 1, search.step * jnp.clip(shorter, 0.1, 0.5))
 
     s, y, Py = x - search.x, grad - search.grad, preconditioned - search.preconditioned
-    curved = accepted & ~first & (s @ y > eps * jnp.sqrt((s @ s) * (y @ y)))
-    S, Y, PY, inverse = _remember(search, s, y, Py, curved)
-    scale = jnp.where(curved, _ratio(s @ y, y @ Py), jnp.where(first, 1, search.scale))
+    moved = (jnp.where(accepted & ~first, a, 0) for a in (s, y, Py))
+    pairs, inverse, inner, scale = _remember(search, *moved)
     x, value, grad, preconditioned = (
         jnp.where(accepted, new, old)
         for new, old in zip((x, value, grad, preconditioned), search[:4], strict=True)
     )
-    direction = -_lbfgs(grad, preconditioned, S, Y, PY, inverse, scale)
+    direction = -_lbfgs(grad, preconditioned, pairs, inverse, inner, scale)
     # In rounding H may be no longer positive definite, nor finite: P is.
     ahead = grad @ direction
     direction = jnp.where((ahead <= 0) & jnp.isfinite(ahead), direction, -preconditioned)
@@ -178,7 +178,7 @@ def advance(
     status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
     status = jnp.where(first & ~finite, Status.NOT_FINITE, status)
     return Search(
-        x, value, grad, preconditioned, direction, step, decrement, S, Y, PY, inverse, scale,
+        x, value, grad, preconditioned, direction, step, decrement, pairs, inverse, inner, scale,
         jnp.where(halved, new_norm, search.milestone),
         stalls.astype(jnp.int32),
         search.num_passes + running,
@@ -186,42 +186,45 @@ def advance(
     )  # fmt: skip
 
 
-def _remember(search: Search, s: Array, y: Array, Py: Array, curved: Array) -> tuple[Array, ...]:
-    """Put a pair in front of the others; zeros, which have no effect, if it is not curved."""
+def _remember(search: Search, s: Array, y: Array, Py: Array) -> tuple[Array, ...]:
+    """Put a pair in front of the others; without a part in T⁻¹ it has no effect.
+
+    The inverse of `[[σ, 0], [c, T]]` is `[[1/σ, 0], [−T⁻¹c/σ, T⁻¹]]`; without its last row and
+    column it is that of the pairs that stay.
+    """
     first = ~jnp.isfinite(search.value)
-
-    def push(new, old):
-        return jnp.concatenate([jnp.where(curved, new, 0)[None], jnp.where(first, 0, old[:-1])])
-
-    # The inverse of [[σ, 0], [c, T]] is [[1/σ, 0], [−T⁻¹c/σ, T⁻¹]]; without its last row and
-    # column it is that of the pairs that stay.
-    T = jnp.where(first, 0, search.inverse)
-    sigma = jnp.where(curved, s @ y, 0)
-    c = jnp.where(curved, -_product(T, _product(search.S, y)), 0)
-    column = _ratio(jnp.concatenate([jnp.ones_like(c[:1]), c[:-1]]), sigma)
-    inverse = jnp.concatenate([jnp.zeros_like(T[:1, :-1]), T[:-1, :-1]])
-    inverse = jnp.concatenate([column[:, None], inverse], axis=1)
-    return push(s, search.S), push(y, search.Y), push(Py, search.PY), inverse
-
-
-def _ratio(a, b: Array) -> Array:
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+    old, T, M = (
+        jnp.where(first, 0, a)
+        for a in (search.pairs[:-1], search.inverse[:-1, :-1], search.inner[:-1, :-1])
+    )
+    pairs = jnp.concatenate([jnp.stack([s, Py])[None], old])
+    Sy, PYy = _product(pairs, y).T
+    curved = Sy[0] > jnp.finfo(y.dtype).eps * PYy[0]
+    sigma = jnp.where(curved, Sy[0], 1)
+    column = jnp.concatenate([jnp.ones_like(Sy[:1]), -_product(T, Sy[1:])])
+    column = jnp.where(curved, column / sigma, 0)
+    inverse = jnp.concatenate([column[:, None], jnp.pad(T, ((1, 0), (0, 0)))], axis=1)
+    inner = jnp.concatenate([PYy[:, None], jnp.concatenate([PYy[None, 1:], M])], axis=1)
+    scale = sigma / jnp.where(curved, PYy[0], 1)
+    return pairs, inverse, inner, jnp.where(curved, scale, jnp.where(first, 1, search.scale))
 
 
 def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
-def _lbfgs(
-    g: Array, Pg: Array, S: Array, Y: Array, PY: Array, inverse: Array, scale: Array
-) -> Array:
-    """Return `H·g`; pairs that are zero change nothing.
+def _lbfgs(g: Array, Pg: Array, pairs: Array, inverse: Array, inner: Array, scale: Array) -> Array:
+    """Return `H·g`; pairs whose part of T⁻¹ is zero change nothing.
 
     With T the lower triangle of S·Yᵀ, pairs newest first, and D its diagonal, the loop from the
     newest pair on finds `a = T⁻¹Sg`, and the loop back `b = T⁻ᵀ(Da − Yr)`, where
-    `r = scale·P(g − Yᵀa)` and `H·g = r + Sᵀb`. P is linear: no other product with it is due.
+    `r = scale·P(g − Yᵀa)` and `H·g = r + Sᵀb`. P is linear and symmetric: all of this is made
+    of products with S and P·Yᵀ, and with the matrix Y·P·Yᵀ.
     """
-    a = _product(inverse, _product(S, g))
-    r = scale * (Pg - _product(a, PY))
-    b = _product(_ratio(a, jnp.diagonal(inverse)) - _product(Y, r), inverse)
-    return r + _product(b, S)
+    Sg, PYg = _product(pairs, g).T
+    a = _product(inverse, Sg)
+    diagonal = jnp.diagonal(inverse)
+    Da = a / jnp.where(diagonal > 0, diagonal, 1)
+    b = _product(Da - scale * (PYg - _product(inner, a)), inverse)
+    both = jnp.stack([b, -scale * a], axis=1)
+    return scale * Pg + jnp.tensordot(both, pairs, axes=2, precision=lax.Precision.HIGHEST)

@@ -122,15 +122,19 @@ def test_lbfgs_matrix_is_the_dense_bfgs_formula_of_the_last_pairs(count, x64):
     pairs = []
     for i in range(count):
         s = rng.normal(size=6)
-        y, curved = (np.full(6, np.nan), False) if i == 4 else (A @ s, True)
-        pairs.append((s, y, curved))
-        kept = minimize._remember(search, *map(jnp.asarray, (s, y, P @ y, curved)))
-        search = search._replace(**dict(zip(("S", "Y", "PY", "inverse"), kept, strict=True)))
+        y = -A @ s if i == 4 else A @ s
+        pairs.append((s, y))
+        kept = minimize._remember(search, *map(jnp.asarray, (s, y, P @ y)))
+        names = ("pairs", "inverse", "inner", "scale")
+        search = search._replace(**dict(zip(names, kept, strict=True)))
+        if i != 4:
+            np.testing.assert_allclose(search.scale, (s @ y) / (y @ P @ y), rtol=1e-12)
     H = 0.7 * P
-    for s, y, curved in pairs[-8:]:
-        if curved:
+    for s, y in pairs[-8:]:
+        if s @ y > 0:
             V = np.eye(6) - np.outer(y, s) / (s @ y)
             H = V.T @ H @ V + np.outer(s, s) / (s @ y)
     g = jnp.asarray(rng.normal(size=6))
-    found = minimize._lbfgs(g, P @ g, search.S, search.Y, search.PY, search.inverse, jnp.array(0.7))
+    kept = search.pairs, search.inverse, search.inner
+    found = minimize._lbfgs(g, P @ g, *kept, jnp.array(0.7))
     np.testing.assert_allclose(found, H @ g, rtol=1e-9)
