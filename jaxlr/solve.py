@@ -132,14 +132,15 @@ def renew(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) ->
 def renewed(state: State) -> State:
     """Return how the state goes on after `renew`, where it was stale: from its point anew."""
     search, stale = state.search, state.stale
-    value = jnp.where(search.step == 1, search.value, jnp.inf)
+    share = _share(state)
+    value = jnp.where(share == 1, search.value, jnp.inf)
     again = minimize.restart(search, search.x).value
     search = search._replace(
         value=jnp.where(stale, again, search.value), num_passes=search.num_passes + stale
     )
     return State(
         search,
-        jnp.where(stale, _share(state), state.share),
+        jnp.where(stale, share, state.share),
         jnp.where(stale, value, state.value),
         jnp.where(stale, jnp.inf, state.before),
         jnp.where(stale, -1, state.passed),
@@ -148,7 +149,13 @@ def renewed(state: State) -> State:
 
 
 def _share(state: State) -> Array:
-    return jnp.where(state.search.step == 1, 1, state.share / 2)
+    search = state.search
+    return jnp.where((search.step == 1) | _precise(search), 1, state.share / 2)
+
+
+def _precise(search: minimize.Search) -> Array:
+    """Whether the curvature is that of the optimum, and what shortens steps is rounding."""
+    return search.decrement <= jnp.finfo(search.x.dtype).eps ** 0.5 * jnp.abs(search.value)
 
 
 def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Callable, Callable]:
@@ -181,8 +188,8 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     slow = ~(jnp.log(search.decrement / task.tol) <= price * rate) & jnp.isfinite(state.before)
     # The curvature is that of the place, and leads on; or there is nothing more to be gained.
     moved, size = jnp.abs(state.value - search.value), jnp.abs(search.value)
-    here = moved <= 8 * eps * size
-    precise = search.decrement <= eps**0.5 * size
+    here = moved <= (8 * eps if is_low_rank(L) else eps**0.75) * size
+    precise = _precise(search)
     near = moved <= _NEAR * size if is_low_rank(L) else here
     believed = near & ((search.step == 1) | precise)
     # Near the precision of the dtype every search looks slow, and another curvature would

@@ -4,9 +4,8 @@ With `X = QR`, Q of shape (n, m) with orthonormal columns, the weights that a pe
 smallest lie in the span of the examples, `w = Qv` with `‖w‖ = ‖v‖`, and `wᵀX = vᵀR`: the fit to R
 is the fit to X. Without penalty, where the examples are independent, it is the one of least norm.
 
-What rounding leaves of examples that are collinear is no feature: it is made zero in R. And R is X
-but for rounding, of which only X can tell whether it matters: where a search in R ends is judged
-on X.
+R is X but for rounding, of which only X can tell whether it matters: where a search in R ends is
+judged on X.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Basis(NamedTuple):
 
     Args:
         left: `(n, m)`.
-        right: `(m, m)`, upper triangular; the identity, or left is X.
+        right: `(m, m)`: the identity; orthogonal; or R⁻¹, where left is X.
     """
 
     left: Array
@@ -102,15 +101,11 @@ def _basis(X: Array) -> tuple[Basis, Array]:
     inverse = linalg.solve_triangular(L, eye, lower=True)
     terms = jnp.abs(inverse) @ jnp.sqrt(jnp.diagonal(square))
 
-    def formed() -> tuple[Basis, Array]:
-        Q, R = _qr(X, L)
-        return Basis(Q, eye), R
-
     nice = terms.max() < _NICE  # false for NaN
-    return lax.cond(nice, lambda: (Basis(X, inverse.T), L.T), formed)
+    return lax.cond(nice, lambda: (Basis(X, inverse.T), L.T), lambda: _qr(X, L))
 
 
-def _qr(X: Array, L: Array) -> tuple[Array, Array]:
+def _qr(X: Array, L: Array) -> tuple[Basis, Array]:
     """Return Q and R, by Cholesky factors twice: almost all of it is products.
 
     The first time, `XᵀX = LLᵀ`, `Q = XL⁻ᵀ` is orthonormal but for the rounding of XᵀX, which the
@@ -122,20 +117,32 @@ def _qr(X: Array, L: Array) -> tuple[Array, Array]:
     again = _product(first.T, first)
     error = jnp.linalg.norm(again - jnp.eye(len(L), dtype=L.dtype))
 
-    def twice() -> tuple[Array, Array]:
+    def twice() -> tuple[Basis, Array]:
         second = jnp.linalg.cholesky(again, symmetrize_input=False)
         # It is nearly the identity: a product with its inverse is as good as a solve.
-        inverse = linalg.solve_triangular(second, jnp.eye(len(L), dtype=L.dtype), lower=True)
-        return _product(first, inverse.T), _product(second.T, L.T)
+        eye = jnp.eye(len(L), dtype=L.dtype)
+        inverse = linalg.solve_triangular(second, eye, lower=True)
+        return Basis(_product(first, inverse.T), eye), _product(second.T, L.T)
 
     return lax.cond(error < 0.1, twice, lambda: _reflections(X))  # false for NaN
 
 
-def _reflections(X: Array) -> tuple[Array, Array]:
-    Q, R = jnp.linalg.qr(X)
-    noise = jnp.abs(R) <= _rounding(R)[None]
-    noise = noise.all(axis=1)[:, None] | (noise & jnp.eye(len(R), dtype=bool))
-    return Q, jnp.where(noise, 0, R)
+def _reflections(X: Array) -> tuple[Basis, Array]:
+    """Return Q and R by reflections, mixed so that no feature is mere rounding.
+
+    Of collinear examples some rows of R are what rounding leaves, and a search would take such a
+    feature for one of very small scale. Where all features are mixed, rounding is as small beside
+    each of them as it is in X; and examples that are equal have columns that are equal.
+    """
+    Q, mix = jnp.linalg.qr(X)[0], _mixing(X.shape[1], X.dtype)
+    return Basis(Q, mix), _product(_product(Q, mix).T, X)
+
+
+def _mixing(m: int, dtype) -> Array:
+    """Return an orthogonal matrix none of whose entries is zero: the cosines of the DCT-IV."""
+    i = 2 * jnp.arange(m, dtype=jnp.uint32) + 1
+    turn = i[:, None] * i[None] % (8 * m)  # exact: the angle itself would be rounded
+    return (2 / m) ** 0.5 * jnp.cos(jnp.pi / (4 * m) * turn.astype(dtype))
 
 
 def _rounding(R: Array) -> Array:
@@ -155,10 +162,11 @@ def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     (X,), (dX,) = primals, tangents
     Q, R = _basis(X)
     dR = _product(Q.right.T, _product(Q.left.T, dX))
-    diagonal = jnp.diagonal(R)
-    none = jnp.abs(diagonal) <= _rounding(R)
+    square = _product(Q.right, R)  # the identity, or upper triangular
+    diagonal = jnp.diagonal(square)
+    none = jnp.abs(diagonal) <= _rounding(square)
     divisor = jnp.where(none, jnp.finfo(R.dtype).max ** 0.5, diagonal)
-    square = _product(Q.right, R + jnp.diag(divisor - diagonal))
+    square = square + jnp.diag(divisor - diagonal)
     beyond = dX - _product(Q.left, _product(Q.right, dR))
     left = jnp.linalg.solve(square.T, beyond.T).T  # R may move from a triangle
     return (Q, R), (Basis(left, jnp.zeros_like(Q.right)), dR)

@@ -10,7 +10,7 @@ import pytest
 import jaxlr
 from jaxlr import Params
 from jaxlr.curvature import make_curvature
-from jaxlr.wide import _basis, back, into, narrow
+from jaxlr.wide import _basis, _mixing, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
@@ -119,6 +119,16 @@ def test_q_is_orthonormal_and_qr_is_x(dtype, case):
         assert (np.diag(np.linalg.qr(X)[1]) < 0).any()
 
 
+@pytest.mark.parametrize("m", [1, 2, 7, 1500])
+def test_features_are_mixed_by_a_full_orthogonal_matrix(m, dtype):
+    mix = np.asarray(_mixing(m, jnp.dtype(dtype)), np.float64)
+    i = np.arange(m) + 0.5
+    wanted = np.sqrt(2 / m) * np.cos(np.pi / m * np.outer(i, i))
+    np.testing.assert_allclose(mix, wanted, atol=4 * np.finfo(dtype).eps if m < 9 else 1e-7)
+    np.testing.assert_allclose(mix @ mix, np.eye(m), atol=20 * np.finfo(dtype).eps)
+    assert np.abs(mix).min() > 0.9 / m**1.5
+
+
 @pytest.mark.parametrize("case", ["friendly", "scales", "alike", "nearly collinear"])
 def test_derivatives_of_q_and_r(x64, case):
     """Those of any Q and R that stay a factorisation: Q orthonormal, their product X."""
@@ -215,6 +225,36 @@ def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels
     excess = exact_loss(solution.params, X.astype(np.float64), y.astype(np.float64), 0) - optimum
     assert abs(excess) < 10 * np.finfo(dtype).eps
     np.testing.assert_allclose(solution.loss, optimum, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_examples_of_low_rank_without_penalty_have_the_optimum_of_their_few_features(dtype):
+    """Rounding makes a dozen features of three; taken for features they lead far away."""
+    fit = jax.jit(lambda batch: jaxlr.fit(batch))
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        A, B = rng.normal(size=(30, 3)), rng.normal(size=(3, 12))
+        rng.integers(0, 2, 12)
+        y = rng.integers(1, 1000, 12) / 1024
+        solution = fit(jaxlr.Batch(jnp.asarray((A @ B).astype(dtype)), jnp.asarray(y, dtype)))
+        v = np.zeros(4)  # Newton's method with the three features
+        F = np.vstack([B, np.ones(12)])
+        for _ in range(20):
+            p = 1 / (1 + np.exp(-v @ F))
+            v -= np.linalg.solve((F * p * (1 - p)) @ F.T, F @ (p - y))
+        found = exact_loss(solution.params, (A @ B).astype(dtype).astype(np.float64), y, 0)
+        excess = found - exact_loss((v[:3], v[3]), B, y, 0)
+        assert excess < (1e-9 if dtype == "float64" else 1e-6)
+        logits = np.linalg.norm(solution.params.w) * np.linalg.norm(A @ B, axis=0).max()
+        assert abs(solution.loss - found) < 2 * np.finfo(dtype).eps * (1 + logits)
+
+
+def test_a_large_mean_costs_few_digits():
+    batch, X, y = shifted(3e4, 400, 420)
+    rough = jaxlr.fit(batch, jaxlr.Penalty(1.0))
+    optimum = exact_loss(jaxlr.polish(rough, batch, jaxlr.Penalty(1.0)).params, X, y, 1.0)
+    excess = exact_loss(rough.params, X, y, 1.0) - optimum
+    assert excess < 2e-5
+    assert excess <= rough.estimate
 
 
 @pytest.mark.parametrize("offset", [0, 5, 1e3, 1e4])
