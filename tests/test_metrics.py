@@ -16,11 +16,17 @@ from hypothesis import strategies as st
 from jaxlr.metrics import accuracy, brier_score, calibration_error, log_loss, roc_auc
 from tests.helpers import assert_close, quick
 
-ALL = [log_loss, accuracy, roc_auc, brier_score, calibration_error]
+ALL = {
+    "log_loss": log_loss,
+    "accuracy": accuracy,
+    "roc_auc": roc_auc,
+    "brier_score": brier_score,
+    "calibration_error": calibration_error,
+}
 
 
 def all_measures(Z, y, weights=None):
-    return {f.__name__: f(Z, y, weights) for f in ALL}
+    return {name: f(Z, y, weights) for name, f in ALL.items()}
 
 
 # One program for all of them, and few shapes: compiling is what costs here.
@@ -334,7 +340,7 @@ def test_auc_of_a_single_class_is_nan(n_classes):
         ((5,), (5,), (5, 1), r"weights has shape \(5, 1\) where \(5,\) is due"),
     ],
 )
-@pytest.mark.parametrize("metric", ALL, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("metric", ALL.values(), ids=ALL)
 def test_shapes_that_do_not_fit(metric, Z, y, weights, message):
     weights = None if weights is None else np.ones(weights)
     with pytest.raises(ValueError, match=message):
