@@ -3,6 +3,7 @@
 With `X = QR`, Q of shape (n, m) with orthonormal columns, the weights that a penalty wants
 smallest lie in the span of the examples, `w = Qv` with `‖w‖ = ‖v‖`, and `wᵀX = vᵀR`: the fit to R
 is the fit to X. Without penalty, where the examples are independent, it is the one of least norm.
+Where they are not, Q has columns, and R rows, of zeros: no feature is mere rounding.
 
 R is X but for rounding, of which only X can tell whether it matters: where a search in R ends is
 judged on X.
@@ -24,11 +25,11 @@ _NICE = 8  # times eps, squared, is about the most that rounding moves Q from or
 
 
 class Basis(NamedTuple):
-    """Of the span of the examples: Q, of orthonormal columns, as a product.
+    """Of the span of the examples: Q, of columns orthonormal or zero, as a product.
 
     Args:
         left: `(n, m)`.
-        right: `(m, m)`: the identity; orthogonal; or R⁻¹, where left is X.
+        right: `(m, m)`: the identity; orthogonal or zero; or R⁻¹, where left is X.
     """
 
     left: Array
@@ -109,9 +110,9 @@ def _qr(X: Array, L: Array) -> tuple[Basis, Array]:
     """Return Q and R, by Cholesky factors twice: almost all of it is products.
 
     The first time, `XᵀX = LLᵀ`, `Q = XL⁻ᵀ` is orthonormal but for the rounding of XᵀX, which the
-    squared condition number multiplies; if that is small it is gone the second time. Else by
-    reflections: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, Roundoff error analysis of the
-    CholeskyQR2 algorithm, ETNA 44, 2015.
+    squared condition number multiplies; if that is small it is gone the second time: Yamamoto,
+    Nakatsukasa, Yanagisawa and Fukaya, Roundoff error analysis of the CholeskyQR2 algorithm, ETNA
+    44, 2015. Else by singular vectors.
     """
     first = lax.linalg.triangular_solve(L, X, left_side=False, lower=True, transpose_a=True)
     again = _product(first.T, first)
@@ -124,32 +125,70 @@ def _qr(X: Array, L: Array) -> tuple[Basis, Array]:
         inverse = linalg.solve_triangular(second, eye, lower=True)
         return Basis(_product(first, inverse.T), eye), _product(second.T, L.T)
 
-    return lax.cond(error < 0.1, twice, lambda: _reflections(X))  # false for NaN
+    return lax.cond(error < 0.1, twice, lambda: _singular(X))  # false for NaN
 
 
-def _reflections(X: Array) -> tuple[Basis, Array]:
-    """Return Q and R by reflections, mixed so that no feature is mere rounding.
+def _singular(X: Array) -> tuple[Basis, Array]:
+    """Return Q and R by singular vectors; those that are mere rounding are zero in both.
 
-    Of collinear examples some rows of R are what rounding leaves, and a search would take such a
-    feature for one of very small scale. Where all features are mixed, rounding is as small beside
-    each of them as it is in X; and examples that are equal have columns that are equal.
+    A mean far from zero would hide what differs. So the examples that are near one of them, c, are
+    taken about it; then that one is zero, and one vector is free for what c adds to the span.
     """
-    Q, mix = jnp.linalg.qr(X)[0], _mixing(X.shape[1], X.dtype)
-    return Basis(Q, mix), _product(_product(Q, mix).T, X)
+    size = _sizes(X)
+    middle = jnp.argsort(size)[(len(size) - 1) // 2]
+    c, unit = X[:, middle], jnp.where(size > 0, size, 1)
+    near = _sizes(X - c[:, None]) < size
+    Y = X - jnp.where(near[None], c[:, None], 0)
+    U, s, _ = jnp.linalg.svd(Y.at[:, middle].set(0) / unit[None], full_matrices=False)
+    known = s > _rounding(X) * s[0]
+    U, k = jnp.where(known[None], U, 0), jnp.minimum(known.sum(), len(s) - 1)
+    U = U.at[:, k].set(0)
+    rest = c / unit[middle]
+    for _ in range(2):  # the second time for what rounding leaves
+        rest = rest - _product(U, _product(U.T, rest))
+    norm = jnp.linalg.norm(rest)
+    more = norm > _rounding(X)
+    U = U.at[:, k].set(jnp.where(more, rest / norm, 0))
+    mix = _mixing(k + more, len(s), X.dtype)
+    Q = _product(U, mix)
+    R = _product(Q.T, Y) + jnp.where(near[None], _product(Q.T, c)[:, None], 0)
+    # Rounding may depend on the place of a column: the difference of equal examples would be a
+    # feature of its own to a fit without penalty.
+    return Basis(U, mix), R[:, _first_equal(X)]
 
 
-def _mixing(m: int, dtype) -> Array:
-    """Return an orthogonal matrix none of whose entries is zero: the cosines of the DCT-IV."""
-    i = 2 * jnp.arange(m, dtype=jnp.uint32) + 1
-    turn = i[:, None] * i[None] % (8 * m)  # exact: the angle itself would be rounded
-    return (2 / m) ** 0.5 * jnp.cos(jnp.pi / (4 * m) * turn.astype(dtype))
+def _mixing(k: Array, m: int, dtype) -> Array:
+    """Return an orthogonal matrix of k rows without a zero, the cosines of the DCT-IV, in `(m, m)`.
+
+    >>> _mixing(jnp.array(1), 2, jnp.float32).round(4).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    i = jnp.arange(m, dtype=jnp.uint32)
+    odd, within, k = 2 * i + 1, i < k, jnp.maximum(k, 1).astype(jnp.uint32)
+    turn = odd[:, None] * odd[None] % (8 * k)  # exact: the angle itself would be rounded
+    size = k.astype(dtype)
+    cosines = jnp.sqrt(2 / size) * jnp.cos(jnp.pi / (4 * size) * turn.astype(dtype))
+    return jnp.where(within[:, None] & within[None], cosines, 0)
 
 
-def _rounding(R: Array) -> Array:
-    """Return what an entry of R may be for rounding alone, by columns."""
-    largest = jnp.abs(R).max(axis=0)  # its square may overflow
-    norm = largest * jnp.linalg.norm(R / jnp.where(largest > 0, largest, 1)[None], axis=0)
-    return 4 * len(R) ** 0.5 * jnp.finfo(R.dtype).eps * norm
+def _first_equal(X: Array) -> Array:
+    """Return for each column one that is equal to it: the first but for a chance in 2³² or less."""
+    bits = lax.bitcast_convert_type(X, f"uint{8 * X.dtype.itemsize}")
+    odd = jnp.arange(1, 2 * len(X), 2, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1)
+    hashed = jnp.sum(bits * odd.astype(bits.dtype)[:, None], axis=0)  # exact, in any order
+    first = jnp.argmax(hashed[:, None] == hashed[None], axis=1)
+    return jnp.where((X[:, first] == X).all(axis=0), first, jnp.arange(X.shape[1]))
+
+
+def _rounding(X: Array) -> float:
+    """Return what rounding makes of a singular value that is zero, beside the largest."""
+    return 2 * X.shape[1] ** 0.5 * float(jnp.finfo(X.dtype).eps)
+
+
+def _sizes(X: Array) -> Array:
+    """Return the norms of the columns, whose squares may overflow."""
+    largest = jnp.abs(X).max(axis=0)
+    return largest * jnp.linalg.norm(X / jnp.where(largest > 0, largest, 1)[None], axis=0)
 
 
 @_basis.defjvp
@@ -162,11 +201,20 @@ def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     (X,), (dX,) = primals, tangents
     Q, R = _basis(X)
     dR = _product(Q.right.T, _product(Q.left.T, dX))
-    square = _product(Q.right, R)  # the identity, or upper triangular
-    diagonal = jnp.diagonal(square)
-    none = jnp.abs(diagonal) <= _rounding(square)
-    divisor = jnp.where(none, jnp.finfo(R.dtype).max ** 0.5, diagonal)
-    square = square + jnp.diag(divisor - diagonal)
     beyond = dX - _product(Q.left, _product(Q.right, dR))
-    left = jnp.linalg.solve(square.T, beyond.T).T  # R may move from a triangle
+    square = _product(Q.right, R)
+    triangular = (jnp.tril(square, -1) == 0).all()
+    one = jnp.eye(len(R), dtype=R.dtype)
+
+    def solved() -> Array:
+        A = jnp.where(triangular, square, one)  # under vmap both are computed, and none may fail
+        return jnp.linalg.solve(A.T, beyond.T).T  # A may move from a triangle
+
+    def projected() -> Array:
+        size = _sizes(square)
+        unit = jnp.where(size > 0, size, 1)[None]
+        inverse = jnp.linalg.pinv(square / unit, rtol=2 * _rounding(R))
+        return _product(beyond / unit, inverse)
+
+    left = lax.cond(triangular, solved, projected)
     return (Q, R), (Basis(left, jnp.zeros_like(Q.right)), dR)

@@ -84,6 +84,8 @@ def columns(case, dtype, n=40, m=9):
         X[:, 4] = 0
     elif case == "scales":
         X *= 10.0 ** np.linspace(-9, 9, m)
+    elif case == "far from zero":
+        X += 1e4
     elif case == "squares overflow":
         X *= np.finfo(dtype).max ** 0.75
     X = X.astype(dtype)
@@ -91,7 +93,14 @@ def columns(case, dtype, n=40, m=9):
     return jnp.asarray(X), Q * np.where(np.diag(R) < 0, -1, 1)
 
 
-ODD = ["nearly collinear", "twice the same", "centred", "an example of zeros", "squares overflow"]
+ODD = [
+    "nearly collinear",
+    "far from zero",
+    "twice the same",
+    "centred",
+    "an example of zeros",
+    "squares overflow",
+]
 
 
 def q_and_r(X):
@@ -111,7 +120,10 @@ def test_q_is_orthonormal_and_qr_is_x(dtype, case):
     largest = np.abs(np.asarray(X)).max(axis=0)
     product = np.asarray(mine[0], np.float64) @ np.asarray(mine[1], np.float64)
     assert (np.abs(product - np.asarray(X)) <= rounding * np.maximum(largest, 1e-30)).all()
-    np.testing.assert_allclose(mine[0].T @ mine[0], np.eye(9), atol=rounding)
+    few = case in ("twice the same", "centred", "an example of zeros")
+    square = np.asarray(mine[0].T @ mine[0])
+    assert (np.diag(square) > 0.5).sum() == (8 if few else 9)
+    np.testing.assert_allclose(square, np.diag(np.diag(square) > 0.5), atol=rounding)
     if case in ("friendly", "scales", "alike"):
         np.testing.assert_allclose(mine[0], Q, atol=rounding)
         # That of reflections has other signs: Cholesky factors have made this one.
@@ -119,14 +131,14 @@ def test_q_is_orthonormal_and_qr_is_x(dtype, case):
         assert (np.diag(np.linalg.qr(X)[1]) < 0).any()
 
 
-@pytest.mark.parametrize("m", [1, 2, 7, 1500])
-def test_features_are_mixed_by_a_full_orthogonal_matrix(m, dtype):
-    mix = np.asarray(_mixing(m, jnp.dtype(dtype)), np.float64)
-    i = np.arange(m) + 0.5
-    wanted = np.sqrt(2 / m) * np.cos(np.pi / m * np.outer(i, i))
-    np.testing.assert_allclose(mix, wanted, atol=4 * np.finfo(dtype).eps if m < 9 else 1e-7)
-    np.testing.assert_allclose(mix @ mix, np.eye(m), atol=20 * np.finfo(dtype).eps)
-    assert np.abs(mix).min() > 0.9 / m**1.5
+@pytest.mark.parametrize(("k", "m"), [(1, 1), (2, 3), (7, 7), (1500, 1501)])
+def test_features_are_mixed_by_a_full_orthogonal_matrix(k, m, dtype):
+    mix = np.asarray(_mixing(jnp.array(k), m, jnp.dtype(dtype)), np.float64)
+    i = np.arange(k) + 0.5
+    wanted = np.sqrt(2 / k) * np.cos(np.pi / k * np.outer(i, i))
+    np.testing.assert_allclose(mix[:k, :k], wanted, atol=4 * np.finfo(dtype).eps * k**0.5)
+    np.testing.assert_allclose(mix @ mix, np.diag(np.arange(m) < k), atol=20 * np.finfo(dtype).eps)
+    assert np.abs(mix[:k, :k]).min() > 0.9 / k**1.5
 
 
 @pytest.mark.parametrize("case", ["friendly", "scales", "alike", "nearly collinear"])
@@ -195,6 +207,16 @@ def test_a_sweep_of_wide_data_has_derivatives_by_X(x64):
     np.testing.assert_allclose(jax.grad(total)(X), jax.grad(plain)(X), atol=1e-9)
 
 
+@pytest.mark.parametrize(("n", "m", "rank"), [(100, 40, 5), (301, 300, 20)])
+@pytest.mark.parametrize("mean", [0, 10])
+def test_features_are_as_many_as_the_rank(dtype, n, m, rank, mean):
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, m)) + mean
+    Q, R = q_and_r(jnp.asarray(X.astype(dtype)))
+    for seen in (np.abs(Q).max(axis=0), np.abs(R).max(axis=1)):
+        assert (seen > 0).sum() == rank + (mean > 0)
+
+
 def shifted(offset, m=50, n=200):
     """Return a batch in float32 with features about an offset, its X in float64, and labels."""
     rng = np.random.default_rng(1)
@@ -227,6 +249,24 @@ def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels
     np.testing.assert_allclose(solution.loss, optimum, rtol=10 * np.finfo(dtype).eps)
 
 
+def test_repeated_examples_with_weights_have_the_optimum_of_their_mean_labels(dtype):
+    """Of features more than examples that count, none may be their rounding alone."""
+    fit = jax.jit(lambda batch: jaxlr.fit(batch))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, c = np.tile(rng.normal(size=(30, 6)), 2), np.append(1, rng.integers(0, 2, 11))
+        y = rng.integers(1, 1000, 12) / 1024
+        arrays = (jnp.asarray(a.astype(dtype)) for a in (X, y, c))
+        solution = fit(jaxlr.Batch(*arrays))
+        total = np.maximum(c[:6] + c[6:], 1)
+        mean = np.clip((c * y)[:6] + (c * y)[6:], 1e-300, None) / total
+        entropy = -(mean * np.log(mean) + (1 - mean) * np.log1p(-mean))
+        optimum = ((c[:6] + c[6:]) * entropy).sum() / c.sum()
+        assert solution.status <= jaxlr.Status.PRECISION_REACHED
+        assert abs(solution.loss - optimum) < 20 * np.finfo(dtype).eps
+        assert np.linalg.norm(solution.params.w) < 1000
+
+
 def test_examples_of_low_rank_without_penalty_have_the_optimum_of_their_few_features(dtype):
     """Rounding makes a dozen features of three; taken for features they lead far away."""
     fit = jax.jit(lambda batch: jaxlr.fit(batch))
@@ -243,7 +283,8 @@ def test_examples_of_low_rank_without_penalty_have_the_optimum_of_their_few_feat
             v -= np.linalg.solve((F * p * (1 - p)) @ F.T, F @ (p - y))
         found = exact_loss(solution.params, (A @ B).astype(dtype).astype(np.float64), y, 0)
         excess = found - exact_loss((v[:3], v[3]), B, y, 0)
-        assert excess < (1e-9 if dtype == "float64" else 1e-6)
+        assert excess < (1e-9 if dtype == "float64" else 1e-7)
+        assert solution.num_passes < 30
         logits = np.linalg.norm(solution.params.w) * np.linalg.norm(A @ B, axis=0).max()
         assert abs(solution.loss - found) < 2 * np.finfo(dtype).eps * (1 + logits)
 
@@ -253,7 +294,7 @@ def test_a_large_mean_costs_few_digits():
     rough = jaxlr.fit(batch, jaxlr.Penalty(1.0))
     optimum = exact_loss(jaxlr.polish(rough, batch, jaxlr.Penalty(1.0)).params, X, y, 1.0)
     excess = exact_loss(rough.params, X, y, 1.0) - optimum
-    assert excess < 2e-5
+    assert excess < 1e-5
     assert excess <= rough.estimate
 
 
