@@ -256,8 +256,8 @@ def test_repeated_examples_with_weights_have_the_optimum_of_their_mean_labels(dt
         rng = np.random.default_rng(seed)
         X, c = np.tile(rng.normal(size=(30, 6)), 2), np.append(1, rng.integers(0, 2, 11))
         y = rng.integers(1, 1000, 12) / 1024
-        arrays = (jnp.asarray(a.astype(dtype)) for a in (X, y, c))
-        solution = fit(jaxlr.Batch(*arrays))
+        data, labels, weights = (jnp.asarray(a.astype(dtype)) for a in (X, y, c))
+        solution = fit(jaxlr.Batch(data, labels, weights))
         total = np.maximum(c[:6] + c[6:], 1)
         mean = np.clip((c * y)[:6] + (c * y)[6:], 1e-300, None) / total
         entropy = -(mean * np.log(mean) + (1 - mean) * np.log1p(-mean))
