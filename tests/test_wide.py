@@ -294,7 +294,7 @@ def test_a_large_mean_costs_few_digits():
     rough = jaxlr.fit(batch, jaxlr.Penalty(1.0))
     optimum = exact_loss(jaxlr.polish(rough, batch, jaxlr.Penalty(1.0)).params, X, y, 1.0)
     excess = exact_loss(rough.params, X, y, 1.0) - optimum
-    assert excess < 1e-5
+    assert excess < 2e-5
     assert excess <= rough.estimate
 
 
