@@ -139,10 +139,9 @@ def _singular(X: Array) -> tuple[Basis, Array]:
     c, unit = X[:, middle], jnp.where(size > 0, size, 1)
     near = _sizes(X - c[:, None]) < size
     Y = X - jnp.where(near[None], c[:, None], 0)
-    U, s, _ = jnp.linalg.svd(Y.at[:, middle].set(0) / unit[None], full_matrices=False)
+    U, s, _ = jnp.linalg.svd(Y / unit[None], full_matrices=False)
     known = s > _rounding(X) * s[0]
-    U, k = jnp.where(known[None], U, 0), jnp.minimum(known.sum(), len(s) - 1)
-    U = U.at[:, k].set(0)
+    U, k = jnp.where(known[None], U, 0), known.sum()
     rest = c / unit[middle]
     for _ in range(2):  # the second time for what rounding leaves
         rest = rest - _product(U, _product(U.T, rest))
@@ -172,12 +171,20 @@ def _mixing(k: Array, m: int, dtype) -> Array:
 
 
 def _first_equal(X: Array) -> Array:
-    """Return for each column one that is equal to it: the first but for a chance in 2³² or less."""
-    bits = lax.bitcast_convert_type(X, f"uint{8 * X.dtype.itemsize}")
-    odd = jnp.arange(1, 2 * len(X), 2, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1)
-    hashed = jnp.sum(bits * odd.astype(bits.dtype)[:, None], axis=0)  # exact, in any order
+    """Return for each column the first that is equal to it, but for a chance of about 1 in 2³²."""
+    words = lax.bitcast_convert_type(jnp.where(X == 0, 0, X), jnp.uint32)  # 0 and −0 are equal
+    words = words.reshape(*X.shape, -1)
+    place = jnp.arange(len(X) * words.shape[2], dtype=jnp.uint32).reshape(len(X), 1, -1)
+    hashed = _scrambled(words ^ _scrambled(place)).sum(axis=(0, 2), dtype=jnp.uint32)  # no rounding
     first = jnp.argmax(hashed[:, None] == hashed[None], axis=1)
     return jnp.where((X[:, first] == X).all(axis=0), first, jnp.arange(X.shape[1]))
+
+
+def _scrambled(a: Array) -> Array:
+    """Return the finaliser of MurmurHash3 of 32-bit words: each bit moves every other."""
+    a = (a ^ a >> 16) * jnp.uint32(0x85EBCA6B)
+    a = (a ^ a >> 13) * jnp.uint32(0xC2B2AE35)
+    return a ^ a >> 16
 
 
 def _rounding(X: Array) -> float:
@@ -203,11 +210,11 @@ def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     dR = _product(Q.right.T, _product(Q.left.T, dX))
     beyond = dX - _product(Q.left, _product(Q.right, dR))
     square = _product(Q.right, R)
-    triangular = (jnp.tril(square, -1) == 0).all()
+    regular = (jnp.tril(square, -1) == 0).all() & (jnp.diagonal(square) != 0).all()
     one = jnp.eye(len(R), dtype=R.dtype)
 
     def solved() -> Array:
-        A = jnp.where(triangular, square, one)  # under vmap both are computed, and none may fail
+        A = jnp.where(regular, square, one)  # under vmap both are computed, and none may fail
         return jnp.linalg.solve(A.T, beyond.T).T  # A may move from a triangle
 
     def projected() -> Array:
@@ -216,5 +223,5 @@ def _basis_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
         inverse = jnp.linalg.pinv(square / unit, rtol=2 * _rounding(R))
         return _product(beyond / unit, inverse)
 
-    left = lax.cond(triangular, solved, projected)
+    left = lax.cond(regular, solved, projected)
     return (Q, R), (Basis(left, jnp.zeros_like(Q.right)), dR)

@@ -10,7 +10,7 @@ import pytest
 import jaxlr
 from jaxlr import Params
 from jaxlr.curvature import make_curvature
-from jaxlr.wide import _basis, _mixing, back, into, narrow
+from jaxlr.wide import _basis, _first_equal, _mixing, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
@@ -84,6 +84,10 @@ def columns(case, dtype, n=40, m=9):
         X[:, 4] = 0
     elif case == "scales":
         X *= 10.0 ** np.linspace(-9, 9, m)
+    elif case == "all the same":
+        X = np.repeat(X[:, :1], m, axis=1)
+    elif case == "zeros":
+        X[:] = 0
     elif case == "far from zero":
         X += 1e4
     elif case == "squares overflow":
@@ -217,6 +221,19 @@ def test_features_are_as_many_as_the_rank(dtype, n, m, rank, mean):
         assert (seen > 0).sum() == rank + (mean > 0)
 
 
+@pytest.mark.parametrize("values", ["binary", "rare", "normal"])
+def test_each_example_has_the_column_of_the_first_that_is_equal(dtype, values):
+    """Features of few values have few bits: what tells columns apart must not rest on those."""
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(300, 120))
+    if values != "normal":
+        limit = 0 if values == "binary" else 2.3
+        X = limit < X
+    X = np.concatenate([X, -X.astype(dtype), X], axis=1).astype(dtype)  # with 0 and -0
+    equal = (X[:, :, None] == X[:, None]).all(axis=0)
+    np.testing.assert_array_equal(_first_equal(jnp.asarray(X)), equal.argmax(axis=1))
+
+
 def shifted(offset, m=50, n=200):
     """Return a batch in float32 with features about an offset, its X in float64, and labels."""
     rng = np.random.default_rng(1)
@@ -332,7 +349,9 @@ def test_a_given_curvature_leaves_the_derivative_as_it_is(x64):
     np.testing.assert_allclose(jax.grad(lambda l2: total(l2, curvature=H))(0.1), wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["twice the same", "an example of zeros", "centred"])
+@pytest.mark.parametrize(
+    "case", ["twice the same", "an example of zeros", "centred", "all the same", "zeros"]
+)
 def test_a_sweep_of_collinear_examples_has_the_derivatives_of_fits(x64, case):
     X, _ = columns(case, "float64")
     y, v = jnp.arange(9) % 2, jnp.asarray(np.random.default_rng(5).normal(size=40))
@@ -349,5 +368,6 @@ def test_a_sweep_of_collinear_examples_has_the_derivatives_of_fits(x64, case):
         batch, penalty = jaxlr.Batch(X, y), jaxlr.Penalty(0.1)
         return jaxlr.leave_one_out(jaxlr.fit(batch, penalty).params, batch, penalty).logits.sum()
 
-    wanted = (left_out(X + 1e-5 * dX) - left_out(X - 1e-5 * dX)) / 2e-5
-    np.testing.assert_allclose((jax.grad(left_out)(X) * dX).sum(), wanted, rtol=1e-5)
+    wanted = (left_out(X + 1e-5 * dX) - left_out(X - 1e-5 * dX)) / 2e-5  # 0 where all are the same
+    got = (jax.grad(left_out)(X) * dX).sum()
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-12)
