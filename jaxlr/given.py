@@ -15,6 +15,8 @@ from jax.core import Tracer
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
 
+_TURNED = 512  # examples at a time
+
 
 class Side(NamedTuple):
     """Which way the caller's examples lie; features: the names of X's columns, if it has them."""
@@ -96,7 +98,7 @@ class Side(NamedTuple):
     def finite(self, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the array in C order and in the dtype, all of it finite there."""
         with np.errstate(all="ignore"):  # what overflows is said below
-            cast = np.asarray(array, dtype, order="C")
+            cast = _in_c_order(array, dtype)
         bad = ~np.isfinite(cast)
         if not bad.any():
             return cast
@@ -110,6 +112,17 @@ class Side(NamedTuple):
         values = f"{bad.sum()} values {where}are" if bad.sum() > 1 else "1 value is"
         fix = "Impute them, or drop" if name == "X" else "Drop"
         raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
+
+
+def _in_c_order(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return the array in C order and in the dtype; itself where it is so already."""
+    if array.ndim < 2 or array.flags.c_contiguous:
+        return np.asarray(array, dtype, order="C")
+    # Rows are turned a few at a time, which the cache holds: NumPy alone takes them one by one.
+    cast = np.empty(array.shape, dtype)
+    for i in range(0, array.shape[-1], _TURNED):
+        cast[..., i : i + _TURNED] = array[..., i : i + _TURNED]
+    return cast
 
 
 def column_names(X: Any) -> tuple[Any, ...]:
