@@ -33,7 +33,7 @@ _STEP = 2  # the same between two steps of a bar, or entries of a checkpoint
 def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> int:
     """Return how many lanes to run at once.
 
-    As many as share a pass over X well, and a quarter of them where they are many: when lanes are
+    As many as share a pass over X well, and a sixth of them where they are many: when lanes are
     done others take their places (see `queue`), but for the last ones there are no others.
 
     Args:
@@ -43,7 +43,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
         own: bytes an example that each lane has for itself.
 
     >>> chunk_size(Batch(jnp.ones((30, 569)), jnp.ones(569)), 1000)
-    250
+    166
     """
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
@@ -52,7 +52,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     values = _TEMPORARIES * examples * K + _MATRICES * matrix + _VECTORS * parameters
     most = max(_FEWEST, _LOGITS // (examples * K))
     most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
-    return min(lanes, most, max(_FEWEST, lanes // 4))
+    return min(lanes, most, max(_FEWEST, lanes // 6))
 
 
 def split(lanes: Any, size: int) -> Any:

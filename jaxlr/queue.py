@@ -5,7 +5,8 @@ aside, and lanes that wait take their places: no pass is spent on a lane that is
 shapes stay those of one compiled program.
 
 Where there are several lanes to a start, and no sample to begin with, one lane of each is solved
-first, a pilot: the others begin where it ends. That is a turn of the same loop, no other program.
+first, a pilot: the others of that start wait until it has ended, and begin there. Meanwhile those
+of other starts run beside it.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ _IDLE = -2  # the status of a place for which no lane is left
 
 
 class _Room(NamedTuple):
-    lane: Array  # which lane is in each place, `(size,)`
-    begun: Array  # how many lanes have been
+    lane: Array  # which lane is in each place, `(size,)`; where none is, how many there are
+    begun: Array  # whether a lane has been in a place, `(lanes,)`
     state: State
     L: Array
     ends: End  # of all lanes
-    x: Array  # where lanes start: flat parameters, L, and whether it is blind
+    x: Array  # where lanes start: flat parameters, L, whether it is blind, and whether to wait
     first_L: Array
     blind: Array
+    closed: Array
 
 
 def solve_lanes(
@@ -67,7 +69,8 @@ def solve_lanes(
         first: the task of the pilots; None for that of all.
     """
     count, order = len(which), jnp.asarray(order, jnp.int32)
-    size = min(size, count)
+    size, first = min(size, count), task if first is None else first
+    tol, most = _select(jnp.arange(count + 1) < pilots, first[1:], task[1:])  # of each lane
     batch, _ = jax.eval_shape(lambda: objective(jax.tree.map(lambda a: a[0], lanes)))
     followers = (count - pilots) / max(pilots, 1)
     there = pilots and solve.renewal_price(batch, starts.L[0]) <= _SAVED * followers
@@ -75,11 +78,17 @@ def solve_lanes(
     def ends(state: State) -> End:
         return jax.vmap(lambda state: solve.ended(state, batch))(state)
 
-    def fill(room: _Room, limit: Array, task: Task) -> tuple[_Room, Array]:
+    def its(lane: Array) -> Task:
+        return Task(task.centre, tol[lane], most[lane])
+
+    def fill(room: _Room) -> _Room:
         """Put lanes that wait into the places of those that are done."""
-        done = ~solve.unfinished(room.state, task)
-        turn = room.begun + jnp.cumsum(done, dtype=jnp.int32) - 1
-        lane = jnp.where(turn < limit, order[jnp.minimum(turn, count - 1)], count)
+        done = ~solve.unfinished(room.state, its(room.lane))
+        may = ~room.begun & ((jnp.arange(count) < pilots) | ~room.closed[which])
+        # The lane for a free place is the one before which as many may begin as places are free.
+        place, turn = jnp.cumsum(done) - 1, jnp.cumsum(may[order])
+        turn = (turn[None] <= place[:, None]).sum(axis=1)
+        lane = jnp.where(turn < count, order[jnp.minimum(turn, count - 1)], count)
         lane = jnp.where(done, lane, room.lane)
         row = jnp.minimum(lane, count - 1)
         start = which[row]
@@ -87,15 +96,17 @@ def solve_lanes(
         state = jax.vmap(solve.restarted)(room.state, done, room.x[start], blind)
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
-
         L = _made(done & (lane < count), room.L, lambda i, _: room.first_L[start[i]])
-        begun = jnp.minimum(room.begun + done.sum(dtype=jnp.int32), limit)
-        return room._replace(lane=lane, begun=begun, state=state, L=L), row
+        return room._replace(lane=lane, state=state, L=L)
 
-    def run(room: _Room, limit: Array, task: Task) -> _Room:
-        room, row = fill(room, limit, task)
+    def run(room: _Room) -> _Room:
+        room = fill(room)
+        task, row = its(room.lane), jnp.minimum(room.lane, count - 1)
         mine = jax.tree.map(lambda a: a[row], lanes)
-        fewest = jnp.where(room.begun < limit, size - max(1, size // 4), 0)
+        here = jnp.arange(count)[:, None] == room.lane[None]
+        begun = room.begun | here.any(axis=1)
+        many = solve.unfinished(room.state, task).sum()
+        fewest = jnp.where(begun.all() | (many == 0), 0, many - jnp.maximum(1, many // 4))
 
         def step(carry):
             state, L = carry
@@ -106,9 +117,10 @@ def solve_lanes(
 
             L = _made(state.stale & solve.unfinished(state, task), L, renew)
             state = jax.vmap(solve.renewed)(state)
-            state = jax.vmap(lambda s, L, a: solve.advance(s, L, *objective(a), task))(
-                state, L, mine
-            )
+            state = jax.vmap(
+                lambda state, L, lane, task: solve.advance(state, L, *objective(lane), task),
+                in_axes=(0, 0, 0, Task(None, 0, 0)),
+            )(state, L, mine, task)
             return (_with_curvature_there(state, room.lane < pilots, task) if there else state), L
 
         def busy(carry):
@@ -116,33 +128,24 @@ def solve_lanes(
 
         state, L = lax.while_loop(busy, step, (room.state, room.L))
         # The ends of the lanes that are in a place; of one that still runs it is written again.
-        here = jnp.arange(count)[:, None] == room.lane[None]
         now = jax.tree.map(lambda a: a[here.argmax(axis=1)], ends(state))
-        room = room._replace(state=state, L=L, ends=_select(here.any(axis=1), now, room.ends))
+        ends_ = _select(here.any(axis=1), now, room.ends)
+        room = room._replace(begun=begun, state=state, L=L, ends=ends_)
         if not pilots:
             return room
-        found = (room.lane < pilots) & _found(state.search.status)
-        start = jnp.where(found, which[row], len(starts.L))
-        return room._replace(first_L=room.first_L.at[start].set(L, mode="drop"))
-
-    def follow(room: _Room, due: Array) -> _Room:
-        """Once it is due, start lanes where the pilots ended."""
-        end = jax.tree.map(lambda a: a[:pilots], room.ends)
-        found = due & _found(end.status)
-        x = jnp.where(found[:, None], _flat(end.params), room.x)
-        return room._replace(x=x, blind=room.blind & ~found)
-
-    def turn(k: Array, room: _Room) -> _Room:
-        limit, its = jnp.int32(count), task
-        if pilots:
-            limit = jnp.where(k == 0, pilots, count)
-            its = task if first is None else _select(k == 0, first, task)
-            room = follow(room, k == 1)
-        return lax.while_loop(
-            lambda room: (room.begun < limit) | solve.unfinished(room.state, its).any(),
-            lambda room: run(room, limit, its),
-            room,
+        # Where a pilot has ended others may begin: there, if it has found the optimum.
+        ended = (room.lane < pilots) & ~solve.unfinished(state, task)
+        found = ended & _found(state.search.status)
+        of_ended, of_found = (jnp.where(a, which[row], len(starts.L)) for a in (ended, found))
+        return room._replace(
+            x=room.x.at[of_found].set(state.search.x, mode="drop"),
+            first_L=room.first_L.at[of_found].set(L, mode="drop"),
+            blind=room.blind.at[of_found].set(False, mode="drop"),
+            closed=room.closed.at[of_ended].set(False, mode="drop"),
         )
+
+    def goes_on(room: _Room) -> Array:
+        return ~room.begun.all() | solve.unfinished(room.state, its(room.lane)).any()
 
     x = _flat(starts.params)
     nobody = jax.vmap(solve.begin)(jnp.zeros((size, x.shape[1]), x.dtype), jnp.zeros(size, bool))
@@ -150,9 +153,10 @@ def solve_lanes(
     L = jnp.zeros((size, *starts.L.shape[1:]), starts.L.dtype)
     shapes = jax.eval_shape(ends, nobody)
     nowhere = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), shapes)
-    lane = jnp.full(size, count, jnp.int32)
-    room = _Room(lane, jnp.int32(0), nobody, L, nowhere, x, starts.L, starts.blind)
-    return (lax.fori_loop(0, 2, turn, room) if pilots else turn(0, room)).ends
+    lane, begun = jnp.full(size, count, jnp.int32), jnp.zeros(count, bool)
+    closed = jnp.full(len(starts.L), pilots > 0)
+    room = _Room(lane, begun, nobody, L, nowhere, x, starts.L, starts.blind, closed)
+    return lax.while_loop(goes_on, run, room).ends
 
 
 def rough(task: Task) -> Task:

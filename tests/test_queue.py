@@ -135,3 +135,27 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
     first, second = rest[which[rest] == 0], rest[which[rest] == 1]
     assert led.num_passes[first].sum() < plain.num_passes[first].sum()
     np.testing.assert_array_equal(led.num_passes[second], plain.num_passes[second])
+
+
+def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
+    _, batch = problem(4, 80)
+    l2, made = jnp.array([10.0, 1e-9]), []
+    which = jnp.array([0, 1] + [0] * 10)
+
+    def objective(lane):
+        jax.debug.callback(lambda lane: made.append(int(lane)), lane)
+        return batch, jaxlr.Penalty(l2[which[lane]])
+
+    null, lanes = null_model(batch), jnp.arange(12)
+    H = make_curvature(null, batch)
+    L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
+    params = jax.tree.map(lambda a: jnp.stack([a] * 2), null)
+    starts = queue.Starts(params, L, jnp.zeros(2, bool))
+    task = solve.Task(H.centre, jnp.asarray(1e-12, L.dtype), jnp.int32(200))
+    far = jnp.zeros(12, bool)
+    found = queue.solve_lanes(objective, lanes, starts, which, far, lanes, task, 4, pilots=2)
+    jax.effects_barrier()
+    assert (np.asarray(found.status) == Status.CONVERGED).all()
+    assert found.num_passes[1] > found.num_passes[0] + 1
+    first_follower = made.index(2)  # the last lane is what an empty place evaluates
+    assert 1 in made[first_follower:]
