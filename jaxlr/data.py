@@ -104,7 +104,8 @@ def from_columns(
 def _batch(side: Side, X, y, weights, offset, n_classes, intercept, dtype) -> Batch:
     n_classes = None if n_classes is None else _number_of_classes(n_classes)
     side = side._replace(features=column_names(X) if side.rows else ())
-    X, y = side.numbers("X", X), side.numbers("y", y)
+    given, y = side.numbers("X", X), side.numbers("y", y)
+    X = given
     _check_shape_of_X(side, X)
     _check_shape_of_y(side, y, X)
     dtype = _floating(X.dtype, dtype)
@@ -123,9 +124,10 @@ def _batch(side: Side, X, y, weights, offset, n_classes, intercept, dtype) -> Ba
         offset = side.numbers("offset", offset)
         side.check_shape("offset", offset, (*logit_shape(n_classes), m))
         offset = side.finite("offset", offset, wide)
-    # A copy: `jnp.asarray` may share memory with an array that its owner goes on writing to.
-    X, y, weights, offset = (
-        jnp.array(a) if isinstance(a, np.ndarray) else a for a in (X, y, weights, offset)
+    # Memory of the caller's is copied: its owner may go on writing to it.
+    X = jnp.array(X) if np.may_share_memory(X, given) else jax.device_put(X)
+    y, weights, offset = (
+        jnp.array(a) if isinstance(a, np.ndarray) else a for a in (y, weights, offset)
     )
     return Batch(X, y, weights, offset, n_classes, bool(intercept))
 

@@ -16,6 +16,8 @@ FLOATS = ("bfloat16", "float16", "float32", "float64")
 NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
 
 _TURNED = 512  # examples at a time
+_CHECKED = 2**18  # values at a time
+_ALIGNED = 64  # bytes
 
 
 class Side(NamedTuple):
@@ -98,10 +100,11 @@ class Side(NamedTuple):
     def finite(self, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the array in C order and in the dtype, all of it finite there."""
         with np.errstate(all="ignore"):  # what overflows is said below
-            cast = _in_c_order(array, dtype)
-        bad = ~np.isfinite(cast)
-        if not bad.any():
+            cast = _in_c_order(array, np.dtype(dtype))
+        flat = cast.reshape(-1)  # a part at a time: a mask of all of it is much memory
+        if all(np.isfinite(flat[i : i + _CHECKED]).all() for i in range(0, flat.size, _CHECKED)):
             return cast
+        bad = ~np.isfinite(cast)
         said = self.first(name, array, bad)
         if np.isfinite(array.flat[bad.argmax()]):
             raise ValueError(
@@ -114,12 +117,15 @@ class Side(NamedTuple):
         raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
 
 
-def _in_c_order(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _in_c_order(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return the array in C order and in the dtype; itself where it is so already."""
     if array.ndim < 2 or array.flags.c_contiguous:
         return np.asarray(array, dtype, order="C")
-    # Rows are turned a few at a time, which the cache holds: NumPy alone takes them one by one.
-    cast = np.empty(array.shape, dtype)
+    # At an address that JAX can use as it is. Rows are turned a few at a time, which the cache
+    # holds: NumPy alone takes them one by one.
+    room = np.empty(array.size * dtype.itemsize + _ALIGNED, np.uint8)
+    first = -room.ctypes.data % _ALIGNED
+    cast = room[first : room.size - _ALIGNED + first].view(dtype).reshape(array.shape)
     for i in range(0, array.shape[-1], _TURNED):
         cast[..., i : i + _TURNED] = array[..., i : i + _TURNED]
     return cast

@@ -154,6 +154,27 @@ def test_the_batch_is_a_copy_of_what_was_given():
         assert made.y.tolist() == Y.tolist()
 
 
+@pytest.mark.parametrize("m", [1, 511, 512, 513, 1_300])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_rows_are_turned_whatever_lies_where_in_memory(m, dtype):
+    values = np.random.default_rng(0).integers(-99, 99, (2 * m, 6)).astype(dtype)
+    for given_X in (values[:m], np.asfortranarray(values[:m]), values[::2], values[:m, ::-1]):
+        batch = rows(given_X, y=np.arange(m) % 2 if m > 1 else [0.5])
+        np.testing.assert_array_equal(batch.X, given_X.T.astype(batch.X.dtype))
+        kept = np.array(batch.X)
+        given_X += 1
+        np.testing.assert_array_equal(batch.X, kept)
+
+
+def test_a_bad_value_is_found_at_the_end_of_many():
+    many = np.zeros((100_000, 3), np.float32)
+    many[-1, 2] = np.nan
+    with pytest.raises(
+        ValueError, match=r"X\[99999, 2\] is nan \(example 99999, feature 2\): 1 value"
+    ):
+        rows(many, y=np.arange(100_000) % 2)
+
+
 def test_float64_without_x64_becomes_float32_without_a_word():
     with jax.enable_x64(False), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
