@@ -85,7 +85,7 @@ class Side(NamedTuple):
             raise TypeError(f"{name} has dtype {array.dtype}: no complex numbers are taken; {fix}.")
         if array.dtype.kind not in "iuf" and not is_floating(array.dtype):
             raise TypeError(self._no_number(name, array))
-        return array
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
     def _no_number(self, name: str, array: np.ndarray) -> str:
         fix = NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"

@@ -166,6 +166,20 @@ def test_rows_are_turned_whatever_lies_where_in_memory(m, dtype):
         np.testing.assert_array_equal(batch.X, kept)
 
 
+@pytest.mark.parametrize("kind", ["f4", "f8", "i4"])
+def test_numbers_of_another_byte_order_are_the_same_numbers(kind):
+    there, here = (
+        rows(
+            X.astype(order + kind),
+            y=np.abs(P).astype(order + "f8"),
+            weights=np.ones(5, order + kind),
+        )
+        for order in "><"
+    )
+    for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(here), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_bad_value_is_found_at_the_end_of_many():
     many = np.zeros((100_000, 3), np.float32)
     many[-1, 2] = np.nan

@@ -259,20 +259,18 @@ def test_one_factorisation_for_all_directions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["collinear", "softmax", "wide softmax"])
-def test_the_audit_agrees(quick_programs, name):
-    batch, penalty = drawn(name)
+def test_the_audit_agrees(quick_programs):
+    batch, penalty = drawn("softmax")
 
     def fun(X, z, weights, offset, penalty):
         # Labels that sum to one: else there is no optimum.
-        y = jax.nn.sigmoid(z) if batch.n_classes == 2 else jax.nn.softmax(z, axis=0)
+        y = jax.nn.softmax(z, axis=0)
         moved = dataclasses.replace(batch, X=X, y=y, weights=weights, offset=offset)
         w, b = jaxlr.fit(moved, penalty).params
         return (w**3).sum() + jnp.sin(b).sum()
 
-    argnums = (1, 2, 3, 4) if name == "collinear" else None  # no change of X leaves the plane
     at = batch.X, jnp.log(batch.y), batch.weights, batch.offset, penalty
-    report = audit_gradient(fun, None, *at, argnums=argnums, order=1)
+    report = audit_gradient(fun, None, *at, order=1)
     assert report.verdict == Verdict.AGREES, str(report)
 
 
