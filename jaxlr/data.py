@@ -104,8 +104,8 @@ def from_columns(
 def _batch(side: Side, X, y, weights, offset, n_classes, intercept, dtype) -> Batch:
     n_classes = None if n_classes is None else _number_of_classes(n_classes)
     side = side._replace(features=column_names(X) if side.rows else ())
-    given, y = side.numbers("X", X), side.numbers("y", y)
-    X = given
+    given = X = side.numbers("X", X)
+    y = side.numbers("y", y)
     _check_shape_of_X(side, X)
     _check_shape_of_y(side, y, X)
     dtype = _floating(X.dtype, dtype)

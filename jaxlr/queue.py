@@ -105,7 +105,7 @@ def solve_lanes(
         mine = jax.tree.map(lambda a: a[row], lanes)
         here = jnp.arange(count)[:, None] == room.lane[None]
         begun = room.begun | here.any(axis=1)
-        many = solve.unfinished(room.state, task).sum()
+        many = solve.unfinished(room.state, task).sum()  # 0 where no pass is allowed
         fewest = jnp.where(begun.all() | (many == 0), 0, many - jnp.maximum(1, many // 4))
 
         def step(carry):
@@ -129,14 +129,14 @@ def solve_lanes(
         state, L = lax.while_loop(busy, step, (room.state, room.L))
         # The ends of the lanes that are in a place; of one that still runs it is written again.
         now = jax.tree.map(lambda a: a[here.argmax(axis=1)], ends(state))
-        ends_ = _select(here.any(axis=1), now, room.ends)
-        room = room._replace(begun=begun, state=state, L=L, ends=ends_)
+        now = _select(here.any(axis=1), now, room.ends)
+        room = room._replace(begun=begun, state=state, L=L, ends=now)
         if not pilots:
             return room
-        # Where a pilot has ended others may begin: there, if it has found the optimum.
+        # Where pilot i has ended those of start i may begin: there, if it has found the optimum.
         ended = (room.lane < pilots) & ~solve.unfinished(state, task)
         found = ended & _found(state.search.status)
-        of_ended, of_found = (jnp.where(a, which[row], len(starts.L)) for a in (ended, found))
+        of_ended, of_found = (jnp.where(a, room.lane, len(starts.L)) for a in (ended, found))
         return room._replace(
             x=room.x.at[of_found].set(state.search.x, mode="drop"),
             first_L=room.first_L.at[of_found].set(L, mode="drop"),
