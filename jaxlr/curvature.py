@@ -216,16 +216,16 @@ def _root_of_inverse(A: Array) -> Array:
     unit, r, eps = jnp.eye(len(A), dtype=A.dtype), len(A), jnp.finfo(A.dtype).eps
 
     def failed(carry):
-        _, factor = carry
-        return ~jnp.isfinite(factor).all()
+        jitter, factor = carry
+        return ~jnp.isfinite(factor[-1, -1]) & (jitter < 1)  # all are NaN, or all from somewhere on
 
     def more(carry):
-        jitter, _ = carry
-        return 8 * jitter, lax.linalg.cholesky(A + 8 * jitter * unit, symmetrize_input=False)
+        jitter = 8 * carry[0]
+        return jitter, lax.linalg.cholesky(A + jitter * unit, symmetrize_input=False)
 
     first = jnp.asarray(r**0.5 * eps, A.dtype), jnp.full_like(A, jnp.nan)
     # A matrix that is not finite has no factor: the limit ends the loop.
-    _, factor = lax.while_loop(lambda carry: failed(carry) & (carry[0] < 1), more, first)
+    _, factor = lax.while_loop(failed, more, first)
     return with_lanes(_inverse_of_triangle)(factor)
 
 
@@ -276,7 +276,7 @@ def is_blind(curvature: Curvature, penalty: Penalty) -> Array:
 
 
 def _diagonal(A: Array) -> Array:
-    return jnp.einsum("ii->i", A)  # jnp.diagonal is a gather, of more steps
+    return A.reshape(-1)[:: len(A) + 1]  # jnp.diagonal is a gather, of more steps
 
 
 def _ridge(curvature: Curvature, penalty: Penalty) -> Array:

@@ -37,7 +37,7 @@ class Search(NamedTuple):
         preconditioned: P·grad.
         direction, step: the next point is `x + step·direction`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`; H is L-BFGS's inverse Hessian.
-        pairs: differences s of points and P·y of P·grad, newest first, `(8, 2, d)`.
+        pairs: differences s of points and P·y of P·grad in turn, newest first, `(16, d)`.
         inverse: of the lower triangle of S·Yᵀ, Y the differences of gradients, `(8, 8)`; rows
             without a pair are zero.
         inner: Y·P·Yᵀ, `(8, 8)`.
@@ -71,7 +71,7 @@ def start(x: Array) -> Search:
     infinite, square = jnp.array(jnp.inf, dtype), jnp.zeros((_MEMORY, _MEMORY), dtype)
     return Search(
         x, infinite, zeros, zeros, zeros, jnp.ones((), dtype), infinite,
-        jnp.zeros((_MEMORY, 2, x.size), dtype), square, square, jnp.ones((), dtype), infinite,
+        jnp.zeros((2 * _MEMORY, x.size), dtype), square, square, jnp.ones((), dtype), infinite,
         jnp.int32(0), jnp.int32(0), jnp.int32(RUNNING),
     )  # fmt: skip
 
@@ -144,9 +144,9 @@ def advance(
     value, grad = (jnp.asarray(a, x.dtype) for a in value_and_grad(x))
     preconditioned = precondition(grad)
 
-    finite = jnp.isfinite(value) & jnp.isfinite(grad).all() & jnp.isfinite(preconditioned).all()
     slope, new_slope = search.grad @ search.direction, grad @ search.direction
     new_norm = grad @ preconditioned
+    finite = jnp.isfinite(value) & jnp.isfinite(new_norm)
     expected = search.step * slope
     flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
     downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
@@ -164,11 +164,12 @@ def advance(
         jnp.where(accepted, new, old)
         for new, old in zip((x, value, grad, preconditioned), search[:4], strict=True)
     )
-    direction = -_lbfgs(grad, preconditioned, pairs, inverse, inner, scale)
+    Hg = _lbfgs(grad, preconditioned, pairs, inverse, inner, scale)
     # In rounding H may be no longer positive definite, nor finite: P is.
-    ahead = grad @ direction
-    direction = jnp.where((ahead <= 0) & jnp.isfinite(ahead), direction, -preconditioned)
-    decrement = jnp.where(accepted, -(grad @ direction) / 2, search.decrement)
+    decrease = grad @ Hg
+    ahead = (decrease >= 0) & jnp.isfinite(decrease)
+    direction = -jnp.where(ahead, Hg, preconditioned)
+    decrement = jnp.where(accepted, jnp.where(ahead, decrease, new_norm) / 2, search.decrement)
 
     halved = accepted & (first | (new_norm <= search.milestone / 2))
     stalls = jnp.where(halved, 0, search.stalls + flat)
@@ -193,12 +194,9 @@ def _remember(search: Search, s: Array, y: Array, Py: Array) -> tuple[Array, ...
     column it is that of the pairs that stay.
     """
     first = ~jnp.isfinite(search.value)
-    old, T, M = (
-        jnp.where(first, 0, a)
-        for a in (search.pairs[:-1], search.inverse[:-1, :-1], search.inner[:-1, :-1])
-    )
-    pairs = jnp.concatenate([jnp.stack([s, Py])[None], old])
-    Sy, PYy = _product(pairs, y).T
+    T, M = jnp.where(first, 0, search.inverse[:-1, :-1]), search.inner[:-1, :-1]
+    pairs = jnp.concatenate([s[None], Py[None], search.pairs[:-2]])
+    Sy, PYy = _product(pairs, y).reshape(-1, 2).T
     curved = Sy[0] > jnp.finfo(y.dtype).eps * PYy[0]
     sigma = jnp.where(curved, Sy[0], 1)
     column = jnp.concatenate([jnp.ones_like(Sy[:1]), -_product(T, Sy[1:])])
@@ -221,10 +219,10 @@ def _lbfgs(g: Array, Pg: Array, pairs: Array, inverse: Array, inner: Array, scal
     `r = scale·P(g − Yᵀa)` and `H·g = r + Sᵀb`. P is linear and symmetric: all of this is made
     of products with S and P·Yᵀ, and with the matrix Y·P·Yᵀ.
     """
-    Sg, PYg = _product(pairs, g).T
+    Sg, PYg = _product(pairs, g).reshape(-1, 2).T
     a = _product(inverse, Sg)
-    diagonal = jnp.diagonal(inverse)
+    diagonal = jnp.einsum("ii->i", inverse)  # jnp.diagonal is a gather, of more steps
     Da = a / jnp.where(diagonal > 0, diagonal, 1)
     b = _product(Da - scale * (PYg - _product(inner, a)), inverse)
-    both = jnp.stack([b, -scale * a], axis=1)
-    return scale * Pg + jnp.tensordot(both, pairs, axes=2, precision=lax.Precision.HIGHEST)
+    both = jnp.stack([b, -scale * a], axis=1).reshape(-1)
+    return scale * Pg + _product(both, pairs)

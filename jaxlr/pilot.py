@@ -37,7 +37,7 @@ class Starts(NamedTuple):
     Args:
         params: leaves with a first axis of starts.
         L: of the factors of P there, `(starts, B, r, r)`.
-        blind: whether P misses what the examples see, `(starts,)`.
+        blind: whether there is none, or one that misses what the examples see, `(starts,)`.
     """
 
     params: Params

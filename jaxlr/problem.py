@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlr.curvature import Curvature
 from jaxlr.fit import certified, default_tolerance
 from jaxlr.implicit import with_derivatives
 from jaxlr.lanes import in_chunks, run_lanes
@@ -56,6 +57,7 @@ class Shared(NamedTuple):
     """What is made once for all lanes: a narrow batch with its Q, and where lanes start.
 
     Args:
+        curvature: for lanes whose start has no P, or None: see `solve_lanes`.
         penalties: of each start, which of the penalties it is made with, integers.
         l2: of these penalties.
         which: of each penalty, at which start its lanes begin, integers.
@@ -65,6 +67,7 @@ class Shared(NamedTuple):
     Q: Basis | None
     starts: Starts
     centre: Array
+    curvature: Curvature | None
     penalties: Array
     l2: Array
     which: Array
@@ -75,7 +78,7 @@ def share(
     penalty: Callable[[Array], Penalty],
     l2: Array,
     size: int,
-    pilots: bool,
+    kind: Literal["null", "pilot", "sample"],
     alike: bool = True,
 ) -> Shared:
     """Return what all lanes share.
@@ -87,25 +90,29 @@ def share(
         penalty: penalty i.
         l2: of all penalties, `(P,)`.
         size: how many starts are made at once.
-        pilots: whether lanes start at the optimum of a sample, with its curvature there, rather
-            than at the null model: see `pilot`.
+        kind: "null": all lanes start at the null model, with its curvature; "pilot": some do,
+            which make P of it, and the others where these end; "sample": they start at the optimum
+            of a sample, with its curvature there (see `pilot`).
         alike: whether penalties differ in l2 alone.
     """
-    count = _STARTS if alike and len(l2) >= 2 * _STARTS else len(l2)
+    count = num_starts(len(l2), alike)
     of_start, which = _starts(l2, count)
     dtype = jnp.result_type(jnp.float32, *(problem.init or ()))
     X = lax.stop_gradient(problem.batch.X)  # derivatives are those of the batch as it was
     batch, Q = narrow(dataclasses.replace(problem.batch, X=X), problem.penalties, dtype)
     fixed, init = lax.stop_gradient((batch, problem.init))
     small = sample(fixed)
-    null = null_model(small if pilots else fixed)
+    null = null_model(small if kind == "sample" else fixed)
     at_null = finite_curvature(null, small)
     centre = at_null.centre
 
     params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)), null)
-    factors = run_lanes(lambda i: factorise_at(at_null, penalty(i)), of_start, size)
+    if kind == "pilot":
+        factors = jnp.zeros((count, *at_null.H.shape), at_null.H.dtype), jnp.ones(count, bool)
+    else:
+        factors = run_lanes(lambda i: factorise_at(at_null, penalty(i)), of_start, size)
     starts = Starts(jax.tree.map(jnp.nan_to_num, params), *factors)
-    if pilots:
+    if kind == "sample":
         starts = in_chunks(
             lambda some: fit_samples(small, lambda k: penalty(some[0][k]), some[1], centre),
             (of_start, starts),
@@ -115,9 +122,16 @@ def share(
         params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), into(Q, init))
         starts = starts._replace(params=params)
     dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
-    params, L = jax.tree.map(lambda a: jnp.asarray(a, dtype), (starts.params, starts.L))
+    params, L, H = jax.tree.map(lambda a: a.astype(dtype), (starts.params, starts.L, at_null))
     starts = Starts(params, L, starts.blind)
-    return Shared(batch, Q, starts, centre.astype(dtype), of_start, l2[of_start], which)
+    return Shared(
+        batch, Q, starts, H.centre, H if kind == "pilot" else None, of_start, l2[of_start], which
+    )
+
+
+def num_starts(penalties: int, alike: bool) -> int:
+    """Return how many starts there are, of so many penalties that differ in l2 alone or not."""
+    return _STARTS if alike and penalties >= 2 * _STARTS else penalties
 
 
 def _starts(l2: Array, count: int) -> tuple[Array, Array]:
@@ -161,7 +175,7 @@ def fit_lanes(
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
     task = Task(shared.centre, jnp.asarray(tol, dtype), jnp.asarray(problem.max_passes, jnp.int32))
-    starts, task = lax.stop_gradient((shared.starts, task))
+    starts, task, curvature = lax.stop_gradient((shared.starts, task, shared.curvature))
     count = 0 if pilots is None else len(starts.L)
     if pilots is not None:
         lanes = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
@@ -173,13 +187,11 @@ def fit_lanes(
     l2 = jax.vmap(lambda lane: fixed(lane)[1].l2)(lanes)
     start_l2 = shared.l2[which]
     far = (start_l2 > _NEAR * l2) | (_NEAR * start_l2 < l2)
-    # Weak penalties take the most passes: none of them is to be begun last, but after the pilots,
-    # even those of penalties that are none.
-    l2 = jnp.maximum(jnp.nan_to_num(l2, nan=jnp.inf), 0)
-    rank = jnp.where(jnp.arange(len(l2)) < count, -1 / jnp.maximum(l2, 1e-30), l2) if count else l2
-    order = jnp.argsort(rank)
+    # Weak penalties, whose starts are the first ones, take the most passes: none of them is to be
+    # begun last, but after the pilots.
+    rank = jnp.where(jnp.arange(len(which)) < count, which - count, which)
     first = task if kept else rough(task)
-    ends = solve_lanes(fixed, lanes, starts, which, far, order, task, size, count, first)
+    ends = solve_lanes(fixed, lanes, starts, which, far, rank, task, size, count, first, curvature)
     if not kept:
         ends, lanes = jax.tree.map(lambda a: a[count:], (ends, lanes))
 

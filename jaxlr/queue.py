@@ -20,6 +20,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxlr import minimize, solve
+from jaxlr.curvature import Curvature, factorise
 from jaxlr.pilot import Starts
 from jaxlr.solve import End, State, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Status
@@ -27,6 +28,7 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status
 _TOL, _PASSES = 1e-5, 40  # of a pilot that is to be no more
 _SAVED = 5  # passes that a lane saves where the curvature is that of where its pilot ended
 _IDLE = -2  # the status of a place for which no lane is left
+_ITS = Task(None, 0, 0)  # the axes of lanes of a task that tells pilots from others
 
 
 class _Room(NamedTuple):
@@ -34,7 +36,7 @@ class _Room(NamedTuple):
     begun: Array  # whether a lane has been in a place, `(lanes,)`
     state: State
     L: Array
-    ends: End  # of all lanes
+    ends: End  # of all lanes, parameters and gradients flat
     x: Array  # where lanes start: flat parameters, L, whether it is blind, and whether to wait
     first_L: Array
     blind: Array
@@ -47,11 +49,12 @@ def solve_lanes(
     starts: Starts,
     which: Array,
     far: Array,
-    order: Array,
+    rank: Array,
     task: Task,
     size: int,
     pilots: int = 0,
     first: Task | None = None,
+    curvature: Curvature | None = None,
 ) -> End:
     """Minimise the objectives of all lanes; return their ends, leaves with a first axis of lanes.
 
@@ -61,80 +64,94 @@ def solve_lanes(
         starts: where they start.
         which: the start of each lane, `(lanes,)` integers.
         far: whether its P is not for that lane, which is to make one of its own, `(lanes,)`.
-        order: the lanes in the order in which they are begun, `(lanes,)` integers; pilots first.
+        rank: of the lanes, those with less begin before the others, `(lanes,)` int32.
         task: what lanes have in common.
         size: how many lanes run at once.
         pilots: how many lanes, the first ones, are solved before the others: 0, or one for each
             start, lane i for start i. Where it ends the others of that start begin.
         first: the task of the pilots; None for that of all.
+        curvature: what a lane makes P of that begins at a start without one; None where starts
+            have one, and lanes for which it is blind make one of their own curvature.
     """
-    count, order = len(which), jnp.asarray(order, jnp.int32)
+    count = len(which)
     size, first = min(size, count), task if first is None else first
     tol, most = _select(jnp.arange(count + 1) < pilots, first[1:], task[1:])  # of each lane
     batch, _ = jax.eval_shape(lambda: objective(jax.tree.map(lambda a: a[0], lanes)))
     followers = (count - pilots) / max(pilots, 1)
     there = pilots and solve.renewal_price(batch, starts.L[0]) <= _SAVED * followers
 
-    def ends(state: State) -> End:
-        return jax.vmap(lambda state: solve.ended(state, batch))(state)
-
     def its(lane: Array) -> Task:
         return Task(task.centre, tol[lane], most[lane])
 
     def fill(room: _Room) -> _Room:
         """Put lanes that wait into the places of those that are done."""
-        done = ~solve.unfinished(room.state, its(room.lane))
+        done, place = ~solve.unfinished(room.state), jnp.arange(size)
         may = ~room.begun & ((jnp.arange(count) < pilots) | ~room.closed[which])
-        # The lane for a free place is the one before which as many may begin as places are free.
-        place, turn = jnp.cumsum(done) - 1, jnp.cumsum(may[order])
-        turn = (turn[None] <= place[:, None]).sum(axis=1)
-        lane = jnp.where(turn < count, order[jnp.minimum(turn, count - 1)], count)
+        first_come = jnp.argsort(jnp.where(may, rank, jnp.iinfo(jnp.int32).max)).astype(jnp.int32)
+        before = (done[None] & (place[None] < place[:, None])).sum(axis=1)  # places that are free
+        lane = jnp.where(before < may.sum(), first_come[before], count)
         lane = jnp.where(done, lane, room.lane)
         row = jnp.minimum(lane, count - 1)
-        start = which[row]
-        blind = room.blind[start] | far[row]
-        state = jax.vmap(solve.restarted)(room.state, done, room.x[start], blind)
+        stale = room.blind[which[row]] | far[row]
+        state = jax.vmap(solve.restarted, (0, 0, 0, 0, _ITS))(
+            room.state, done, room.x[which[row]], stale, its(lane)
+        )
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
-        L = _made(done & (lane < count), room.L, lambda i, _: room.first_L[start[i]])
-        return room._replace(lane=lane, state=state, L=L)
+        return room._replace(
+            lane=lane, begun=room.begun.at[lane].set(True, mode="drop"), state=state
+        )
 
     def run(room: _Room) -> _Room:
         room = fill(room)
         task, row = its(room.lane), jnp.minimum(room.lane, count - 1)
-        mine = jax.tree.map(lambda a: a[row], lanes)
-        here = jnp.arange(count)[:, None] == room.lane[None]
-        begun = room.begun | here.any(axis=1)
-        many = solve.unfinished(room.state, task).sum()  # 0 where no pass is allowed
-        fewest = jnp.where(begun.all() | (many == 0), 0, many - jnp.maximum(1, many // 4))
+        mine, start = jax.tree.map(lambda a: a[row], lanes), which[row]
+        many = solve.unfinished(room.state).sum()  # 0 where no pass is allowed
+        fewest = jnp.where(room.begun.all() | (many == 0), 0, many - jnp.maximum(1, many // 4))
 
         def step(carry):
             state, L = carry
+            new = ~jnp.isfinite(state.search.value)
+            own = ~(new & room.blind[start]) | jnp.array(curvature is None)
 
-            def renew(i: Array, L: Array) -> Array:
+            def make(i: Array, L: Array) -> Array:
                 one, lane = jax.tree.map(lambda a: a[i], (state, mine))
-                return solve.renew(one, L, *objective(lane), task)
 
-            L = _made(state.stale & solve.unfinished(state, task), L, renew)
-            state = jax.vmap(solve.renewed)(state)
+                def anew() -> Array:
+                    batch, penalty = objective(lane)
+
+                    def its_own() -> Curvature:
+                        return solve.own_curvature(one, L, batch, task)
+
+                    if curvature is None:
+                        return factorise(its_own(), penalty).L
+                    return factorise(lax.cond(own[i], its_own, lambda: curvature), penalty).L
+
+                return lax.cond(one.stale, anew, lambda: room.first_L[start[i]])
+
+            L = _made((state.stale | new) & solve.unfinished(state), L, make)
+            state = solve.renewed(state, own)
             state = jax.vmap(
                 lambda state, L, lane, task: solve.advance(state, L, *objective(lane), task),
-                in_axes=(0, 0, 0, Task(None, 0, 0)),
+                in_axes=(0, 0, 0, _ITS),
             )(state, L, mine, task)
             return (_with_curvature_there(state, room.lane < pilots, task) if there else state), L
 
         def busy(carry):
-            return solve.unfinished(carry[0], task).sum() > fewest
+            return solve.unfinished(carry[0]).sum() > fewest
 
         state, L = lax.while_loop(busy, step, (room.state, room.L))
         # The ends of the lanes that are in a place; of one that still runs it is written again.
-        now = jax.tree.map(lambda a: a[here.argmax(axis=1)], ends(state))
-        now = _select(here.any(axis=1), now, room.ends)
-        room = room._replace(begun=begun, state=state, L=L, ends=now)
+        ends = jax.tree.map(
+            lambda all, some: all.at[room.lane].set(some, mode="drop"),
+            room.ends,
+            solve.ended(state),
+        )
+        room = room._replace(state=state, L=L, ends=ends)
         if not pilots:
             return room
         # Where pilot i has ended those of start i may begin: there, if it has found the optimum.
-        ended = (room.lane < pilots) & ~solve.unfinished(state, task)
+        ended = (room.lane < pilots) & ~solve.unfinished(state)
         found = ended & _found(state.search.status)
         of_ended, of_found = (jnp.where(a, room.lane, len(starts.L)) for a in (ended, found))
         return room._replace(
@@ -145,18 +162,20 @@ def solve_lanes(
         )
 
     def goes_on(room: _Room) -> Array:
-        return ~room.begun.all() | solve.unfinished(room.state, its(room.lane)).any()
+        return ~room.begun.all() | solve.unfinished(room.state).any()
 
     x = _flat(starts.params)
-    nobody = jax.vmap(solve.begin)(jnp.zeros((size, x.shape[1]), x.dtype), jnp.zeros(size, bool))
+    nothing = jnp.zeros((size, x.shape[1]), x.dtype)
+    nobody = jax.vmap(solve.begin, (0, 0, None))(nothing, jnp.zeros(size, bool), task)
     nobody = nobody._replace(search=nobody.search._replace(status=jnp.full(size, _IDLE, jnp.int32)))
     L = jnp.zeros((size, *starts.L.shape[1:]), starts.L.dtype)
-    shapes = jax.eval_shape(ends, nobody)
-    nowhere = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), shapes)
+    ends = solve.ended(nobody)
+    ends = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), ends)
     lane, begun = jnp.full(size, count, jnp.int32), jnp.zeros(count, bool)
     closed = jnp.full(len(starts.L), pilots > 0)
-    room = _Room(lane, begun, nobody, L, nowhere, x, starts.L, starts.blind, closed)
-    return lax.while_loop(goes_on, run, room).ends
+    room = _Room(lane, begun, nobody, L, ends, x, starts.L, starts.blind, closed)
+    ends = lax.while_loop(goes_on, run, room).ends
+    return jax.vmap(lambda end: solve.unflattened(end, batch))(ends)
 
 
 def rough(task: Task) -> Task:

@@ -6,7 +6,7 @@ import dataclasses
 import operator
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -129,13 +129,12 @@ def _at_least_one(name: str, count: int) -> int:
 
 
 def _share_bootstrap(problem: Problem, _: Callable, size: int) -> Shared:
-    pilots = not sees_all(problem.batch)
-    return _share(problem, size, pilots)
+    return _share(problem, size, "pilot" if sees_all(problem.batch) else "sample")
 
 
-def _share(problem: Problem, size: int, pilots: bool) -> Shared:
+def _share(problem: Problem, size: int, kind: Literal["null", "pilot", "sample"]) -> Shared:
     l2 = jnp.reshape(problem.penalties.l2, 1)
-    return share(problem, lambda _: problem.penalties, l2, size, pilots)
+    return share(problem, lambda _: problem.penalties, l2, size, kind)
 
 
 def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, size: int):
@@ -152,7 +151,7 @@ def _bootstrap(problem: Problem, shared: Shared, counts: Callable, keys: Array, 
 
 def _share_permutations(problem: Problem, _: None, size: int) -> Shared:
     # Permuted labels have no more to do with the features than the null model has.
-    return _share(problem, size, pilots=False)
+    return _share(problem, size, "null")
 
 
 def _permutations(problem: Problem, shared: Shared, _: None, keys: Array, size: int) -> Solution:

@@ -37,15 +37,15 @@ class End(NamedTuple):
     """Where a search for the optimum ended.
 
     Args:
-        params, value, grad: the best point, and the objective there.
+        params, value, grad: the best point, and the objective there; flat vectors until the end.
         num_passes: over X; making the curvature anew counts as one.
         status: a `Status`.
         decrement: `½·gᵀHg`, an estimate of `value − optimum`.
     """
 
-    params: Params
+    params: Params | Array
     value: Array
-    grad: Params
+    grad: Params | Array
     num_passes: Array
     status: Array
     decrement: Array
@@ -84,14 +84,18 @@ class Task(NamedTuple):
     max_passes: Array
 
 
-def begin(x: Array, blind: Array) -> State:
-    """Return a lane at its start, x `(d,)`; blind: whether P misses what the examples see."""
-    infinite = jnp.array(jnp.inf, x.dtype)
-    one = jnp.ones((), x.dtype)
-    return State(minimize.start(x), one, infinite, infinite, jnp.int32(0), blind)
+def begin(x: Array, stale: Array, task: Task) -> State:
+    """Return a lane at its start, x `(d,)`; stale: whether L is to be made anew."""
+    infinite, one = jnp.array(jnp.inf, x.dtype), jnp.ones((), x.dtype)
+    search = minimize.start(x)._replace(status=_first_status(task))
+    return State(search, one, infinite, infinite, jnp.int32(0), stale)
 
 
-def restarted(state: State, done: Array, x: Array, blind: Array) -> State:
+def _first_status(task: Task) -> Array:
+    return jnp.where(task.max_passes > 0, minimize.RUNNING, Status.OUT_OF_PASSES).astype(jnp.int32)
+
+
+def restarted(state: State, done: Array, x: Array, stale: Array, task: Task) -> State:
     """Return the state of another lane, as `begin` does, where this one is done."""
     search = state.search
     value = minimize.restart(search, x).value
@@ -99,7 +103,7 @@ def restarted(state: State, done: Array, x: Array, blind: Array) -> State:
         x=jnp.where(done, x, search.x),
         value=jnp.where(done, value, search.value),
         num_passes=jnp.where(done, 0, search.num_passes),
-        status=jnp.where(done, minimize.RUNNING, search.status),
+        status=jnp.where(done, _first_status(task), search.status),
     )
     return State(
         search,
@@ -107,43 +111,48 @@ def restarted(state: State, done: Array, x: Array, blind: Array) -> State:
         jnp.where(done, jnp.inf, state.value),
         jnp.where(done, jnp.inf, state.before),
         jnp.where(done, 0, state.passed),
-        jnp.where(done, blind, state.stale),
+        jnp.where(done, stale, state.stale),
     )
 
 
-def renew(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) -> Array:
-    """Return L made anew, from one pass and a factorisation.
+def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature:
+    """Return the curvature that L is to be made of anew, from one pass.
 
-    Where the step is being shortened the curvature misleads, as it does far out, where it
+    Where the step is being shortened that of the place misleads, as it does far out, where it
     vanishes: that of halfway to the null model is safer, and half of that the next time.
 
     Args:
         state, L: of one lane.
-        batch, penalty: its objective.
+        batch: its examples.
         task: that of all lanes.
     """
     null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
     make = make_curvature if is_low_rank(L) else exact_curvature  # of L's form
-    return factorise(make(place, batch, task.centre), penalty).L.astype(L.dtype)
+    return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
 
 
-def renewed(state: State) -> State:
-    """Return how the state goes on after `renew`, where it was stale: from its point anew."""
-    search, stale = state.search, state.stale
+def renewed(state: State, own: Array) -> State:
+    """Return how the state goes on with another L, where it was stale: from its point anew.
+
+    Args:
+        state: of one lane, or of many.
+        own: whether L was made of `own_curvature`, which took a pass.
+    """
+    search, stale, passed = state.search, state.stale, state.stale & own
     share = _share(state)
     value = jnp.where(share == 1, search.value, jnp.inf)
     again = minimize.restart(search, search.x).value
     search = search._replace(
-        value=jnp.where(stale, again, search.value), num_passes=search.num_passes + stale
+        value=jnp.where(stale, again, search.value), num_passes=search.num_passes + passed
     )
     return State(
         search,
         jnp.where(stale, share, state.share),
         jnp.where(stale, value, state.value),
         jnp.where(stale, jnp.inf, state.before),
-        jnp.where(stale, -1, state.passed),
+        jnp.where(passed, -1, state.passed),
         jnp.zeros_like(stale),
     )
 
@@ -212,10 +221,9 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     )
 
 
-def unfinished(state: State, task: Task) -> Array:
+def unfinished(state: State) -> Array:
     """Whether a lane has more passes to make."""
-    search = state.search
-    return (search.status == minimize.RUNNING) & (search.num_passes < task.max_passes)
+    return state.search.status == minimize.RUNNING
 
 
 def solve(
@@ -260,25 +268,29 @@ def solve(
             stale, L = carry
             x = jnp.where(stale, state.search.x, 0)
             moved = state._replace(search=state.search._replace(x=x))
-            return jnp.zeros_like(stale), renew(moved, L, batch, penalty, task)
+            H = own_curvature(moved, L, batch, task)
+            return jnp.zeros_like(stale), factorise(H, penalty).L
 
         _, L = lax.while_loop(lambda carry: carry[0], make, (state.stale, L))
-        return advance(renewed(state), L, batch, penalty, task), L
+        return advance(renewed(state, jnp.array(True)), L, batch, penalty, task), L
 
-    first = begin(x, blind), factorise(curvature, penalty).L
-    state, L = lax.while_loop(lambda carry: unfinished(carry[0], task), step, first)
-    return ended(state, batch), Factor(L, task.centre)
+    first = begin(x, blind, task), factorise(curvature, penalty).L
+    state, L = lax.while_loop(lambda carry: unfinished(carry[0]), step, first)
+    return unflattened(ended(state), batch), Factor(L, task.centre)
 
 
-def ended(state: State, batch: Batch) -> End:
-    """Return the end of a lane."""
-    search, unravel = state.search, unravel_params(batch, state.search.x.dtype)
-    out = search.status == minimize.RUNNING
-    status = jnp.where(out, Status.OUT_OF_PASSES, search.status).astype(jnp.int32)
+def ended(state: State) -> End:
+    """Return the end of a lane, or of many, with parameters and gradient as flat vectors."""
+    search = state.search
     return End(
-        unravel(search.x), search.value, unravel(search.grad), search.num_passes, status,
-        search.decrement,
-    )  # fmt: skip
+        search.x, search.value, search.grad, search.num_passes, search.status, search.decrement
+    )
+
+
+def unflattened(end: End, batch: Batch) -> End:
+    """Return the end of a lane with its parameters and gradient as such."""
+    unravel = unravel_params(batch, end.value.dtype)
+    return end._replace(params=unravel(end.params), grad=unravel(end.grad))
 
 
 def unravel_params(batch: Batch, dtype) -> Callable[[Array], Params]:

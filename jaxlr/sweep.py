@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.influence import leave_one_out
-from jaxlr.lanes import MEMORY, Work, chunk_size, run
+from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.linear import logits
 from jaxlr.losses import label_probabilities, pointwise_loss
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, share
+from jaxlr.problem import Problem, Shared, fit_lanes, num_starts, share
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
@@ -99,9 +99,10 @@ def sweep(
     """
     penalties, axes = _lanes(penalties)
     problem = Problem(batch, penalties, init, None, tol, max_passes)
-    work = Work(_share_sweep, _sweep, axes)
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
+    led = init is None and checkpoint is None and not progress and _led(batch, axes, lanes, size)
+    work = Work(_share, _sweep, (axes, led))
     return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
@@ -151,10 +152,12 @@ def cross_validate(
         if folds != "loo":
             raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
         problem = Problem(batch, penalties, None, None, tol, max_passes)
-        work, lanes = Work(_share_sweep, _sweep_loo, axes), jnp.arange(len(penalties.l2))
+        lanes = jnp.arange(len(penalties.l2))
         # Each lane has the examples times a root of its own inverse Hessian.
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
         size = chunk_size(batch, len(lanes), memory, own)
+        led = checkpoint is None and not progress and _led(batch, axes, lanes, size)
+        work = Work(_share, _sweep_loo, (axes, led))
         solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
         # Where most scores are not to be trusted there is nothing to choose by.
         trusted = 2 * untrusted[:, None] <= batch.m_examples
@@ -167,7 +170,9 @@ def cross_validate(
     grid = (len(penalties.l2), num_folds)
     places = tuple(place.reshape(-1) for place in np.indices(grid))
     size = chunk_size(batch, len(places[0]), memory)
-    work = Work(_share_folds, _folds, axes)
+    starts = num_starts(len(penalties.l2), axes[1] is None)
+    led = sees_all(batch) and len(places[0]) >= _FEW * starts
+    work = Work(_share, _folds, (axes, led))
     lanes = run(work, problem, places, size, checkpoint, progress)
     return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
 
@@ -253,30 +258,34 @@ def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
     return penalties, (0, 0)
 
 
+def _led(batch: Batch, axes: tuple, lanes: Array, size: int) -> bool:
+    """Whether the lanes of some penalties lead those of the others, all of them in one queue.
+
+    Where they share starts, and no sample makes these.
+    """
+    shared = num_starts(len(lanes), axes[1] is None) < len(lanes)
+    return shared and sees_all(batch) and len(lanes) <= PIECE * size
+
+
 # --- What the lanes share, and some lanes: of a sweep, of a cross-validation ---------------------
+# Known when tracing: the axes of the penalties that are lanes, and whether pilots lead the others.
 
 
-def _share_sweep(problem: Problem, axes: tuple, size: int) -> Shared:
-    return _share(problem, axes, size, not sees_all(problem.batch) and problem.init is None)
-
-
-def _share_folds(problem: Problem, axes: tuple, size: int) -> Shared:
-    # A penalty's pilot, of all folds, serves the fits outside each.
-    return _share(problem, axes, size, not sees_all(problem.batch))
-
-
-def _share(problem: Problem, axes: tuple, size: int, pilots: bool) -> Shared:
+def _share(problem: Problem, known: tuple, size: int) -> Shared:
+    axes, led = known
+    sampled = problem.init is None and not sees_all(problem.batch)
+    kind = "pilot" if led else "sample" if sampled else "null"
     alike = axes[1] is None  # no factors of their own
     l2 = problem.penalties.l2
-    return share(problem, lambda i: problem.penalty(axes, i), l2, size, pilots, alike)
+    return share(problem, lambda i: problem.penalty(axes, i), l2, size, kind, alike)
 
 
-def _sweep(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Solution:
-    return _fits(problem, shared, axes, lanes, size, lambda _, solution: solution)
+def _sweep(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: int) -> Solution:
+    return _fits(problem, shared, known, lanes, size, lambda _, solution: solution)
 
 
-def _sweep_loo(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int) -> Any:
-    batch = problem.batch
+def _sweep_loo(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: int) -> Any:
+    batch, (axes, _) = problem.batch, known
 
     def finish(i: Array, solution: Solution):
         left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
@@ -284,17 +293,17 @@ def _sweep_loo(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size
         scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
         return solution, scores, (~left_out.trusted).sum()
 
-    return _fits(problem, shared, axes, lanes, size, finish)
+    return _fits(problem, shared, known, lanes, size, finish)
 
 
-def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int, finish) -> Any:
+def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: int, finish) -> Any:
+    axes, led = known
+
     def objective(i: Array) -> tuple[Batch, Penalty]:
         return shared.batch, problem.penalty(axes, i)
 
     count, starts = len(lanes), len(shared.penalties)
-    # Where lanes share starts, and no sample made these, those whose penalties did lead the others.
-    led = starts < count == len(problem.penalties.l2)  # all are here, and not only some of them
-    if not led or problem.init is not None or not sees_all(problem.batch):
+    if not led:
         return fit_lanes(problem, shared, objective, lanes, shared.which[lanes], size, finish)
     leads = jnp.zeros(count, bool).at[shared.penalties].set(True)
     others = jnp.argsort(leads)[: count - starts]
@@ -306,11 +315,12 @@ def _fits(problem: Problem, shared: Shared, axes: tuple, lanes: Array, size: int
     return jax.tree.map(lambda a: a[place], results)
 
 
-def _folds(problem: Problem, shared: Shared, axes: tuple, places: tuple, size: int) -> Any:
-    folds, pilots = jnp.asarray(problem.folds), None
+def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: int) -> Any:
+    (axes, led), folds, pilots = known, jnp.asarray(problem.folds), None
     count, starts = len(places[0]), len(shared.starts.L)
-    if sees_all(problem.batch) and count >= _FEW * starts:
-        # One more fold for the pilots, that leaves out nothing.
+    if led and count >= _FEW * starts:
+        # A penalty's pilot, of all folds, serves the fits outside each: one more fold for them,
+        # that leaves out nothing.
         if folds.ndim == 2:
             folds = jnp.concatenate([folds, jnp.full_like(folds[:1], FIT)])
         fold = len(folds) - 1 if folds.ndim == 2 else -1

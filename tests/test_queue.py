@@ -24,10 +24,11 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None):
     starts = queue.Starts(params, L, jnp.zeros(count, bool))
     task = solve.Task(H.centre, jnp.asarray(1e-12, L.dtype), jnp.int32(max_passes))
     lanes = jnp.arange(count)
-    order = lanes if order is None else jnp.asarray(order)
+    rank = lanes if order is None else jnp.argsort(jnp.asarray(order))
+    rank = rank.astype("int32")
     objective = objective or (lambda i: (batch, jaxlr.Penalty(l2[i])))
     near = jnp.zeros(count, bool)
-    return queue.solve_lanes(objective, lanes, starts, lanes, near, order, task, size)
+    return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size)
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])
@@ -121,9 +122,10 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
         task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
         starts = queue.Starts(params, L, jnp.zeros(2, bool))
         lanes, order = (which, counts), jnp.array([1, 0, 7, 5, 6, 2, 4, 3])
+        rank = jnp.argsort(order).astype("int32")
         first, near = queue.rough(task), jnp.zeros(8, bool)
         return queue.solve_lanes(
-            objective, lanes, starts, which, near, order, task, 3, pilots, first
+            objective, lanes, starts, which, near, rank, task, 3, pilots, first
         )
 
     plain, led = quick(lambda: run(0))(), quick(lambda: run(2))()

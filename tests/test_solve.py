@@ -69,13 +69,13 @@ def test_a_stall_under_a_curvature_from_elsewhere_is_not_believed(x64, l2):
 
 def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     made = []
-    make = solve.renew
+    make = solve.own_curvature
 
     def counted(*args):
         jax.debug.callback(lambda: made.append(1))
         return make(*args)
 
-    monkeypatch.setattr(solve, "renew", counted)
+    monkeypatch.setattr(solve, "own_curvature", counted)
     jax.clear_caches()
     batch = raw()
     strong = jaxlr.fit(batch, jaxlr.Penalty(1.0)).raise_if_failed()

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlr.lanes import Work, chunk_size, run
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, share
+from jaxlr.problem import Problem, Shared, fit_lanes, num_starts, share
 from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
 
@@ -67,9 +67,15 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
 
 
 def _share(problem: Problem, _: None, size: int) -> Shared:
-    # A penalty's pilot serves the fits to each split.
     l2 = problem.penalties.l2[-1]
-    return share(problem, lambda i: Penalty(l2[i]), l2, size, not sees_all(problem.batch))
+    kind = "pilot" if _led(problem) else "null" if sees_all(problem.batch) else "sample"
+    return share(problem, lambda i: Penalty(l2[i]), l2, size, kind)
+
+
+def _led(problem: Problem) -> bool:
+    """Whether a penalty's pilot, of all examples, leads the fits to each split."""
+    l2 = problem.penalties.l2
+    return sees_all(problem.batch) and l2.size > num_starts(l2.shape[1], alike=True)
 
 
 def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int) -> Solution:
@@ -80,9 +86,9 @@ def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int)
         weights = SplitCounts(problem.folds, split, batch.weights)
         return dataclasses.replace(batch, weights=weights), Penalty(l2[split, i])
 
-    count, pilots = len(shared.penalties), None
-    if sees_all(problem.batch) and len(places[0]) > count:
-        pilots = jnp.full(count, len(l2) - 1), shared.penalties
+    pilots = None
+    if _led(problem):
+        pilots = jnp.full(len(shared.penalties), len(l2) - 1), shared.penalties
     return fit_lanes(
         problem,
         shared,
