@@ -76,9 +76,7 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     """
     params, dtype = working(params, batch)
     n, K = batch.n_features, batch.n_classes
-    frequencies, t, q = _mixture(batch, grad_b, dtype)
-    entropy = -jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0).sum()
-    q = q[1] if K == 2 else q[:, None]  # as labels are
+    rarest, t, q, entropy = _mixture(batch, grad_b, dtype)
     pointwise = pointwise_loss(K)
 
     def of_tile(known, tile):
@@ -116,12 +114,15 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     quadratic = jnp.where((l2 == 0) & (G == 0), 0, quadratic)
     separated = (unsure == 0) & (l2 == 0).all()
     not_convex = (negative > 0) | (l2 < 0).any()
-    missing = (frequencies == 0).any() & batch.intercept  # its intercept falls for ever
+    missing = (rarest == 0) & batch.intercept  # its intercept falls for ever
     return Certificate(kl / total + quadratic.sum(), missing | separated | not_convex)
 
 
-def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:
-    """Return ȳ, t and q: the least mixture with one distribution that gives the class totals."""
+def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array, Array]:
+    """Return the least mixture with one distribution that gives the class totals.
+
+    That is: a number that is 0 where a class has no examples; t; q, as labels are; its entropy.
+    """
 
     def totals(tile):
         tile = cast(tile, dtype)
@@ -129,12 +130,17 @@ def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array]:
 
     y, total = sum_over_tiles(totals, batch)
     y, excess = y / total, jnp.asarray(grad_b, dtype)  # p̄ − ȳ is the gradient's db
-    if y.ndim == 0:
-        y, excess = jnp.stack([1 - y, y]), jnp.stack([-excess, excess])
     p = y + excess
-    t = jnp.where(excess > 0, excess / jnp.where(p > 0, p, 1), 0).max()
+    t = excess / jnp.where(p > 0, p, 1)
+    if y.ndim == 0:
+        # Of two classes q is the one that p̄ has too little of.
+        other = -excess / jnp.where(p < 1, 1 - p, 1)
+        return y * (1 - y), jnp.maximum(t, other), (excess <= 0).astype(dtype), jnp.zeros((), dtype)
+    t = jnp.maximum(t.max(), 0)
     q = jnp.where(t > 0, p - excess / jnp.where(t > 0, t, 1), p)
-    return y, t, jnp.maximum(q, 0)
+    q = jnp.maximum(q, 0)
+    entropy = -jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0).sum()
+    return y.min(), t, q[:, None], entropy
 
 
 def _ratio(a: Array, b: Array) -> Array:

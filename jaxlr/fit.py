@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 
 from jaxlr.certificate import certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
@@ -165,7 +164,7 @@ def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) 
     return Solution(
         end.params,
         end.value,
-        jnp.linalg.norm(ravel_pytree(end.grad)[0]),
+        jnp.sqrt((end.grad.w**2).sum() + (end.grad.b**2).sum()),
         jnp.where(finite, suboptimality + rounding, jnp.inf),
         end.num_passes + 1,
         status.astype(jnp.int32),

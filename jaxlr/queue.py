@@ -41,6 +41,7 @@ class _Room(NamedTuple):
     first_L: Array
     blind: Array
     closed: Array
+    last: Array  # whether no lane waits: those that are in a place run to their ends
 
 
 def solve_lanes(
@@ -106,8 +107,8 @@ def solve_lanes(
         room = fill(room)
         task, row = its(room.lane), jnp.minimum(room.lane, count - 1)
         mine, start = jax.tree.map(lambda a: a[row], lanes), which[row]
-        many = solve.unfinished(room.state).sum()  # 0 where no pass is allowed
-        fewest = jnp.where(room.begun.all() | (many == 0), 0, many - jnp.maximum(1, many // 4))
+        many, last = solve.unfinished(room.state).sum(), room.begun.all()
+        fewest = jnp.where(last, 0, jnp.maximum(many - jnp.maximum(1, many // 4), 0))
 
         def step(carry):
             state, L = carry
@@ -147,7 +148,7 @@ def solve_lanes(
             room.ends,
             solve.ended(state),
         )
-        room = room._replace(state=state, L=L, ends=ends)
+        room = room._replace(state=state, L=L, ends=ends, last=last)
         if not pilots:
             return room
         # Where pilot i has ended those of start i may begin: there, if it has found the optimum.
@@ -161,9 +162,6 @@ def solve_lanes(
             closed=room.closed.at[of_ended].set(False, mode="drop"),
         )
 
-    def goes_on(room: _Room) -> Array:
-        return ~room.begun.all() | solve.unfinished(room.state).any()
-
     x = _flat(starts.params)
     nothing = jnp.zeros((size, x.shape[1]), x.dtype)
     nobody = jax.vmap(solve.begin, (0, 0, None))(nothing, jnp.zeros(size, bool), task)
@@ -173,8 +171,8 @@ def solve_lanes(
     ends = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), ends)
     lane, begun = jnp.full(size, count, jnp.int32), jnp.zeros(count, bool)
     closed = jnp.full(len(starts.L), pilots > 0)
-    room = _Room(lane, begun, nobody, L, ends, x, starts.L, starts.blind, closed)
-    ends = lax.while_loop(goes_on, run, room).ends
+    room = _Room(lane, begun, nobody, L, ends, x, starts.L, starts.blind, closed, jnp.array(False))
+    ends = lax.while_loop(lambda room: ~room.last, run, room).ends
     return jax.vmap(lambda end: solve.unflattened(end, batch))(ends)
 
 
@@ -195,7 +193,7 @@ def _found(status: Array) -> Array:
 def _with_curvature_there(state: State, pilot: Array, task: Task) -> State:
     """Let the pilots that have just found the optimum go on until L was made there."""
     search = state.search
-    there = jnp.isclose(state.value, search.value, rtol=1e-6, atol=0)
+    there = jnp.abs(state.value - search.value) <= 1e-6 * jnp.abs(search.value)
     allowed = search.num_passes + 2 <= task.max_passes  # a curvature and a pass
     again = pilot & (search.status == Status.CONVERGED) & ~there & allowed
     status = jnp.where(again, minimize.RUNNING, search.status)
