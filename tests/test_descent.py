@@ -48,7 +48,7 @@ def test_any_optimizer_and_the_history(dtype, n_classes, optimizer):
 def test_line_search_optimizers_get_the_value():
     _, batch = problem(3, 40, soft=True)
     start = jaxlr.init_params(3)
-    losses = jaxlr.gradient_descent(start, batch, optax.lbfgs(), 15).losses
+    losses = jaxlr.gradient_descent(start, batch, optax.lbfgs(), 8).losses
     assert losses[-1] < losses[0]
     best = jaxlr.fit(batch).loss
     np.testing.assert_allclose(losses[-1], best, rtol=1e-4)
