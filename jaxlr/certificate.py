@@ -126,21 +126,23 @@ def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array, A
 
     def totals(tile):
         tile = cast(tile, dtype)
-        return weighted(tile.weights, tile.y).sum(axis=-1), total_weight(tile, dtype)
+        other = weighted(tile.weights, 1 - tile.y).sum(axis=-1)  # exactly 0 if all have the class
+        return weighted(tile.weights, tile.y).sum(axis=-1), other, total_weight(tile, dtype)
 
-    y, total = sum_over_tiles(totals, batch)
-    y, excess = y / total, jnp.asarray(grad_b, dtype)  # p̄ − ȳ is the gradient's db
+    own, other, total = sum_over_tiles(totals, batch)
+    rarest = jnp.minimum(own, other).min()
+    y, excess = own / total, jnp.asarray(grad_b, dtype)  # p̄ − ȳ is the gradient's db
     p = y + excess
     t = excess / jnp.where(p > 0, p, 1)
     if y.ndim == 0:
         # Of two classes q is the one that p̄ has too little of.
-        other = -excess / jnp.where(p < 1, 1 - p, 1)
-        return y * (1 - y), jnp.maximum(t, other), (excess <= 0).astype(dtype), jnp.zeros((), dtype)
+        t = jnp.maximum(t, -excess / jnp.where(p < 1, 1 - p, 1))
+        return rarest, t, (excess <= 0).astype(dtype), jnp.zeros((), dtype)
     t = jnp.maximum(t.max(), 0)
     q = jnp.where(t > 0, p - excess / jnp.where(t > 0, t, 1), p)
     q = jnp.maximum(q, 0)
     entropy = -jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0).sum()
-    return y.min(), t, q[:, None], entropy
+    return rarest, t, q[:, None], entropy
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as linalg
+import numpy as np
 from jax import lax
 
 from jaxlr import lowrank
@@ -187,8 +188,18 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
     dtype, rows, r = H.dtype, len(centre) + 1, H.shape[-1]
     columns = r // rows
     l2, constant = _ridge(curvature, penalty), _rounding(curvature)
+    last = np.arange(r) >= r - columns
+
+    def pull(diagonal: Array) -> Array:
+        """Return the penalty of each parameter.
+
+        An intercept has none, but where all examples are saturated no curvature either, and P would
+        not see it: with ¼, the most it can have, a step is safe.
+        """
+        return jnp.where(last & (diagonal <= 0), 0.25, jnp.repeat(l2, columns)).astype(dtype)
+
     if is_low_rank(H):
-        return Factor(lowrank.factorise(H, jnp.repeat(l2, columns), constant), centre)
+        return Factor(lowrank.factorise(H, pull(H[0, 0]), constant), centre)
     unit = jnp.eye(r, dtype=dtype)
 
     def invert(block: Array) -> Array:
@@ -197,7 +208,8 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
             free = _diagonal(block).reshape(rows, columns).sum(axis=1) / columns**2
             free = jnp.where(l2 == 0, free, 0)
             block = block + jnp.kron(jnp.diag(free), jnp.ones((columns, columns), dtype))
-        diagonal = _diagonal(block) + jnp.repeat(l2, columns)
+        diagonal = _diagonal(block)
+        diagonal = diagonal + pull(diagonal)
         alive = diagonal > constant
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
         # P = LᵀL, positive definite even in rounding; products are cheaper than solves.

@@ -216,6 +216,19 @@ def test_start_and_curvature_do_not_move_the_optimum(x64):
         np.testing.assert_allclose(solution.params.w, expected.params.w, atol=1e-8)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_from_where_all_examples_are_saturated_it_finds_the_optimum(n_classes, x64_off):
+    """Where the intercept has no curvature in float32, which says nothing of its gradient."""
+    params, batch = problem(4, 60, n_classes)
+    batch = jax.tree.map(lambda a: a.astype("float32"), batch)
+    penalty = jaxlr.Penalty(1e-2)
+    optimum = jaxlr.fit(batch, penalty).params.w
+    for scale in (1e3, 1e5):
+        init = jaxlr.Params((scale * params.w).astype("float32"), jnp.zeros_like(params.b))
+        solution = jaxlr.fit(batch, penalty, init=init).raise_if_failed()
+        np.testing.assert_allclose(solution.params.w, optimum, atol=1e-3)
+
+
 def test_warm_start_at_the_optimum_takes_a_pass(x64):
     _, batch = problem(4, 30)
     penalty = jaxlr.Penalty(0.1)

@@ -388,3 +388,20 @@ def test_a_bad_lane_changes_no_other(x64, bad):
     statuses = set(np.asarray(lanes.status)[places].tolist())
     expected = {"nan": Status.NOT_FINITE, "separable": Status.NO_FINITE_OPTIMUM}
     assert bad == "far" or statuses == {expected[bad]}
+
+
+def test_a_class_that_is_missing_is_missing_however_sums_are_rounded(x64_off):
+    """The quotient of two equal sums, added up in different orders, may not be one."""
+    rng = np.random.default_rng(0)
+    X, weights = (jnp.asarray(a, "float32") for a in (rng.normal(size=(3, 150)), rng.random(150)))
+    l2, folds = jnp.geomspace(1e-4, 10, 4, dtype="float32"), np.arange(150) % 5
+
+    def status(y):
+        batch, penalties = jaxlr.Batch(X, y, weights), jaxlr.Penalty(l2)
+        return jaxlr.cross_validate(batch, penalties, folds=folds).solutions.status
+
+    labels = jnp.stack([jnp.ones(150), jnp.zeros(150), jnp.arange(150) % 2]).astype("float32")
+    ones, zeros, both = np.asarray(jax.jit(jax.vmap(status))(labels))
+    np.testing.assert_array_equal(ones, Status.NO_FINITE_OPTIMUM)
+    np.testing.assert_array_equal(zeros, Status.NO_FINITE_OPTIMUM)
+    np.testing.assert_array_equal(both, Status.CONVERGED)
