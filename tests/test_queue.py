@@ -102,8 +102,12 @@ def test_no_pass_is_spent_on_a_lane_that_is_done(x64):
     assert len(made) / size <= at_once < in_chunks
 
 
-def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
-    """Of two starts; the pilot of one of them has no finite objective, and changes nothing."""
+@pytest.mark.parametrize("made", [True, False])
+def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
+    """Of two starts; the pilot of one of them has no finite objective, and changes nothing.
+
+    Where starts have no P, those who begin there make it of the curvature that all share.
+    """
     _, batch = problem(4, 80)
     l2 = jnp.array([1e-3, 0.1])
     rng = np.random.default_rng(0)
@@ -114,21 +118,22 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64):
         i, counts = lane
         return dataclasses.replace(batch, weights=counts), jaxlr.Penalty(l2[i])
 
-    def run(pilots):
+    def run(pilots, made):
         null = null_model(batch)
         H = make_curvature(null, batch)
         L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
         params = jax.tree.map(lambda a: jnp.stack([a] * 2), null)
         task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
-        starts = queue.Starts(params, L, jnp.zeros(2, bool))
+        starts = queue.Starts(params, L if made else jnp.nan * L, jnp.full(2, not made))
         lanes, order = (which, counts), jnp.array([1, 0, 7, 5, 6, 2, 4, 3])
         rank = jnp.argsort(order).astype("int32")
         first, near = queue.rough(task), jnp.zeros(8, bool)
         return queue.solve_lanes(
-            objective, lanes, starts, which, near, rank, task, 3, pilots, first
-        )
+            objective, lanes, starts, which, near, rank, task, 3, pilots, first,
+            None if made else H,
+        )  # fmt: skip
 
-    plain, led = quick(lambda: run(0))(), quick(lambda: run(2))()
+    plain, led = quick(lambda: run(0, True))(), quick(lambda: run(2, made))()
     rest = np.arange(2, 8)
     assert (np.asarray(led.status)[rest] == Status.CONVERGED).all()
     np.testing.assert_allclose(led.params.w[rest], plain.params.w[rest], atol=1e-6)
