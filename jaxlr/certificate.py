@@ -79,7 +79,7 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     rarest, t, q, entropy = _mixture(batch, grad_b, dtype)
     pointwise = pointwise_loss(K)
 
-    def of_tile(known, tile):
+    def of_tile(known, tile, lanes):
         params, t, q, entropy = known
         tile = cast(tile, dtype)
         Z, Y = logits(params, tile.X, tile.offset), tile.y
@@ -96,15 +96,15 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
         kl = jnp.minimum(t * jnp.maximum(under_q - entropy, 0), t**2 * chi2)
         unsure = ~(hard & (value < math.log(2)))
         return (
-            feature_sums(tile.X, weighted(tile.weights, residual + t * (q - P))),  # p' − y
+            feature_sums(tile.X, weighted(tile.weights, residual + t * (q - P)), lanes),  # p' − y
             weighted(tile.weights, jnp.where(t > 0, kl, 0)).sum(),
             weighted(tile.weights, unsure.astype(dtype)).sum(),
             (weighted(tile.weights, jnp.ones_like(value)) < 0).astype(dtype).sum(),
             total_weight(tile, dtype),
         )
 
-    def over_examples(known, batch, sums):
-        return sums(lambda tile: of_tile(known, tile), batch, n + 2 * K)
+    def over_examples(known, batch, sums, lanes):
+        return sums(lambda tile: of_tile(known, tile, lanes), batch, n + 2 * K)
 
     known = params, t, q, entropy
     G, kl, unsure, negative, total = by_lanes(over_examples)(known, batch)

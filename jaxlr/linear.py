@@ -59,12 +59,13 @@ def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
     return (Z > 0).astype(jnp.int32) if Z.ndim == 1 else Z.argmax(axis=0).astype(jnp.int32)
 
 
-def feature_sums(X: Array, r: Array) -> Array:
+def feature_sums(X: Array, r: Array, lanes: int = 1) -> Array:
     """Return `X rᵀ`, sums over the examples for each feature.
 
     Args:
         X: `(n, m)`; axes may stand between.
         r: `(m,)`, or `(K, m)`: numbers for each example, such as the residual.
+        lanes: how many r share X under vmap, where that is known.
 
     Returns:
         `(n,)`, or `(n, K)`.
@@ -72,7 +73,13 @@ def feature_sums(X: Array, r: Array) -> Array:
     >>> feature_sums(jnp.array([[1.0, 2.0, 3.0]]), jnp.ones(3)).tolist()
     [6.0]
     """
-    if X.ndim == r.ndim == 2:
-        # Under vmap r has three axes: as the second factor they would be copied.
-        return jnp.tensordot(r, X, axes=(1, 1), precision=_PRECISION).T
+    # Under vmap an r of two axes has three: as the second factor they would be copied.
+    of_classes = X.ndim == r.ndim == 2
+    if of_classes or (X.ndim == 2 and _is_slow(lanes) and not _is_slow(len(X))):
+        return jnp.tensordot(r, X, axes=(-1, -1), precision=_PRECISION).T
     return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)
+
+
+def _is_slow(columns: int) -> bool:
+    """Whether a second factor of so many columns makes a product slow: by half, on CPUs."""
+    return 48 < columns < 64

@@ -75,7 +75,8 @@ def binary_value_and_residual(z: Array, y: Array) -> tuple[Array, Array]:
     e, unlikely, positive = _split(z)
     against = jnp.where(positive, 1 - y, y)
     loss = jnp.log1p(e) + _times(against, jnp.abs(z))
-    return loss, jnp.where(positive, against - unlikely, unlikely - against)
+    residual = against - unlikely
+    return loss, jnp.where(positive, residual, -residual)
 
 
 def _binary_jvp(primals, tangents):

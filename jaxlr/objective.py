@@ -58,13 +58,13 @@ def _loss_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array]:
     return weighted(tile.weights, value).sum(), total_weight(tile, dtype)
 
 
-def _gradient_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Params, Array]:
+def _gradient_sums(params: Params, tile: Batch, dtype, lanes: int) -> tuple[Array, Params, Array]:
     """Return `Σ cᵢℓᵢ`, its gradient, and `Σ cᵢ`: the lecture's lines, before the division."""
     tile = cast(tile, dtype)
     Z = logits(params, tile.X, tile.offset)
     value, dZ = pointwise_loss(tile.n_classes).value_and_residual(Z, tile.y)
     value, dZ = weighted(tile.weights, value), weighted(tile.weights, dZ)
-    grad = Params(feature_sums(tile.X, dZ), intercept_sums(tile, dZ))
+    grad = Params(feature_sums(tile.X, dZ, lanes), intercept_sums(tile, dZ))
     return value.sum(), grad, total_weight(tile, dtype)
 
 
@@ -93,13 +93,13 @@ def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Arr
     return ww, wb, intercept_sums(tile, S), total_weight(tile, dtype)
 
 
-def _mean_value_and_grad(params, batch, sums=sum_over_tiles):
+def _mean_value_and_grad(params, batch, sums=sum_over_tiles, lanes=1):
     params_, dtype = working(params, batch)
-    value, grad, total = sums(lambda tile: _gradient_sums(params_, tile, dtype), batch)
+    value, grad, total = sums(lambda tile: _gradient_sums(params_, tile, dtype, lanes), batch)
     return value / total, jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grad, params)
 
 
-def _mean_loss(params, batch, sums=sum_over_tiles):
+def _mean_loss(params, batch, sums=sum_over_tiles, lanes=1):
     params_, dtype = working(params, batch)
     value, total = sums(lambda tile: _loss_sums(params_, tile, dtype), batch)
     return value / total
@@ -306,11 +306,11 @@ def make_hvp(
     # In the place of the labels, of which H knows nothing.
     curved = dataclasses.replace(batch, y=map_tiles(compact, batch), offset=None)
 
-    def mean(v, curved, sums):
+    def mean(v, curved, sums, lanes):
         def of_tile(tile):
             tile = cast(tile, dtype)
             sU = weighted(tile.weights, loss.compact_product(tile.y, logits(v, tile.X)))
-            Hv = Params(feature_sums(tile.X, sU), intercept_sums(tile, sU))
+            Hv = Params(feature_sums(tile.X, sU, lanes), intercept_sums(tile, sU))
             return Hv, total_weight(tile, dtype)
 
         Hv, total = sums(of_tile, curved)

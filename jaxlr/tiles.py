@@ -103,7 +103,7 @@ def sum_whole(fun: Callable[[Batch], Any], batch: Batch, values: int | None = No
 
 
 def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `(params, batch) → fun(params, batch, sums)`, sums as suits the number of lanes.
+    """Return `(params, batch) → fun(params, batch, sums, lanes)`, sums as suits that many lanes.
 
     For one lane, or a few under vmap, a tile cut out of X costs as much as its products: their
     sums are over X as it is, `sum_whole`, where they are exact enough. For more it is
@@ -111,9 +111,9 @@ def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
     It has no derivatives.
 
     Args:
-        fun: takes a tree, a batch, and one of the two functions.
+        fun: takes a tree, a batch, one of the two functions, and how many lanes there are.
 
-    >>> mean = by_lanes(lambda c, batch, sums: c * sums(lambda tile: tile.X.mean(), batch))
+    >>> mean = by_lanes(lambda c, batch, sums, lanes: c * sums(lambda tile: tile.X.mean(), batch))
     >>> jax.vmap(mean, (0, None))(jnp.arange(3.0), Batch(jnp.ones((9, 5)), jnp.ones(5))).tolist()
     [0.0, 1.0, 2.0]
     """
@@ -122,7 +122,7 @@ def by_lanes(fun: Callable[..., Any]) -> Callable[..., Any]:
         logits = lanes * (1 if batch.n_classes == 2 else batch.n_classes)
         few = logits <= batch.n_features * _SHARE
         exact = batch.X.dtype == jnp.float64 or batch.m_examples <= _WHOLE
-        return fun(params, batch, sum_whole if few and exact else sum_over_tiles)
+        return fun(params, batch, sum_whole if few and exact else sum_over_tiles, lanes)
 
     return with_lanes(chosen)
 

@@ -25,7 +25,7 @@ def lanes_seen(fun, *args):
     seen = []
 
     @tiles.by_lanes
-    def mean(params, batch, sums):
+    def mean(params, batch, sums, _):
         seen.append(sums)
         total = sums(lambda tile: tiles.weighted(tile.weights, params @ tile.X).sum(), batch)
         return total / batch.m_examples
@@ -145,3 +145,15 @@ def test_maps_over_tiles_whose_last_is_ragged():
         lambda X: (tiles.map_tiles(lambda t: t.X**2, dataclasses.replace(batch, X=X))).sum()
     )(X)
     np.testing.assert_allclose(slope, 2 * X)
+
+
+@pytest.mark.parametrize(("n", "lanes"), [(5, 7), (5, 50), (50, 50), (70, 60)])
+def test_gradients_of_lanes_whichever_factor_is_the_second(n, lanes, dtype):
+    rng = np.random.default_rng(n)
+    X, w, y = rng.normal(size=(n, 21)), rng.normal(size=(lanes, n)) / n, rng.random(21) < 0.5
+    batch = jaxlr.Batch(jnp.asarray(X, dtype), jnp.asarray(y))
+    params = jaxlr.Params(jnp.asarray(w, dtype), jnp.zeros(lanes, dtype))
+    residual = 1 / (1 + np.exp(-w @ X)) - y
+    found = jax.vmap(jaxlr.gradient, (0, None))(params, batch)
+    assert_close(found.w, residual @ X.T / 21, dtype)
+    assert_close(found.b, residual.mean(axis=1), dtype)
