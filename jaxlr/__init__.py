@@ -20,7 +20,8 @@ from jaxlr.resampling import (
     splits,
     stratified_folds,
 )
-from jaxlr.sweep import CrossValidation, Scores, cross_validate, score, sweep
+from jaxlr.scores import Scores, score
+from jaxlr.sweep import CrossValidation, cross_validate, sweep
 from jaxlr.tune import Tuned, TuneStatus, tune
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
 

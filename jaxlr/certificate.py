@@ -23,21 +23,24 @@ most 1. At an optimum in b, `p̄ = ȳ` and t = 0: p' = p, and G is the gradient.
 the first since KL is convex in its first argument, the second since KL ≤ χ² and p' − p is
 t·(q − p). KL(q ‖ p) is the loss under the soft label q, less the entropy of q.
 
-Binary is K = 2 with the logits (0, z).
+Binary is K = 2 with the logits (0, z), and q one of the two classes. With v the logit of the other
+one `KL(q ‖ p) = log(1 + eᵛ) ≤ max(v, 0) + log 2` and `χ²(q ‖ p) = (1 − p_q)/p_q = eᵛ`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
-from jaxlr.tiles import by_lanes, cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, ridge
+from jaxlr.tiles import by_lanes, cast, sum_over_tiles, weighted, working
+from jaxlr.types import Array, Batch, LazyWeights, Params, Penalty, Take, ridge
 
 
 class Certificate(NamedTuple):
@@ -74,75 +77,131 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     >>> bool(certify(zero, batch, Penalty(l2=1.0), jnp.array(-1 / 6)).suboptimality > 0.1)
     True
     """
+    return certify_and_sum(params, batch, penalty, grad_b, None, lambda *_: ())[0]
+
+
+def certify_and_sum(
+    params: Params,
+    batch: Batch,
+    penalty: Penalty,
+    grad_b: Array,
+    weights: LazyWeights | None,
+    fun: Callable[[Params, Batch], Any],
+) -> tuple[Certificate, Any]:
+    """Return what `certify` does, and other sums over the examples from the same pass.
+
+    Args:
+        params, batch, penalty, grad_b: as for `certify`; the batch has lazy weights, too.
+        weights: the weights that fun sees in the place of the batch's; None: it is not called.
+        fun: `(params, tile) → sums`, and the sums of all tiles are returned.
+    """
     params, dtype = working(params, batch)
     n, K = batch.n_features, batch.n_classes
-    rarest, t, q, entropy = _mixture(batch, grad_b, dtype)
-    pointwise = pointwise_loss(K)
-
-    def of_tile(known, tile, lanes):
-        params, t, q, entropy = known
-        tile = cast(tile, dtype)
-        Z, Y = logits(params, tile.X, tile.offset), tile.y
-        value, residual = pointwise.value_and_residual(Z, Y)
-        P = pointwise.probability(Z)
-        under_q, _ = pointwise.value_and_residual(Z, jnp.broadcast_to(q, Z.shape))
-        square = (q - P) ** 2
-        if K == 2:
-            chi2 = _ratio(square, pointwise.curvature(Z)[0, 0])  # 1/a + 1/(1−a) is 1/s
-            hard = (Y == 0) | (Y == 1)
-        else:
-            chi2 = _ratio(square, P).sum(axis=0)
-            hard = Y.max(axis=0) == 1
-        kl = jnp.minimum(t * jnp.maximum(under_q - entropy, 0), t**2 * chi2)
-        unsure = ~(hard & (value < math.log(2)))
-        return (
-            feature_sums(tile.X, weighted(tile.weights, residual + t * (q - P)), lanes),  # p' − y
-            weighted(tile.weights, jnp.where(t > 0, kl, 0)).sum(),
-            weighted(tile.weights, unsure.astype(dtype)).sum(),
-            (weighted(tile.weights, jnp.ones_like(value)) < 0).astype(dtype).sum(),
-            total_weight(tile, dtype),
-        )
+    totals, mixture = _mixture(batch, grad_b, dtype)
+    if weights is not None:
+        batch = dataclasses.replace(batch, weights=_Both(batch.weights, weights))
 
     def over_examples(known, batch, sums, lanes):
-        return sums(lambda tile: of_tile(known, tile, lanes), batch, n + 2 * K)
+        params, mixture = known
 
-    known = params, t, q, entropy
-    G, kl, unsure, negative, total = by_lanes(over_examples)(known, batch)
+        def of_tile(tile):
+            if weights is None:
+                return _proof(params, mixture, tile, lanes), ()
+            mine, other = (dataclasses.replace(tile, weights=c) for c in tile.weights)
+            return _proof(params, mixture, mine, lanes), fun(params, other)
+
+        return sums(of_tile, batch, n + 2 * K)
+
+    (G, kl, unsure), others = by_lanes(over_examples)((params, mixture), batch)
     l2 = ridge(penalty, n, dtype).reshape(-1, *[1] * (params.w.ndim - 1))
-    G = G / total + l2 * params.w
+    G = G / totals.all + l2 * params.w
     quadratic = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)
     quadratic = jnp.where((l2 == 0) & (G == 0), 0, quadratic)
     separated = (unsure == 0) & (l2 == 0).all()
-    not_convex = (negative > 0) | (l2 < 0).any()
-    missing = (rarest == 0) & batch.intercept  # its intercept falls for ever
-    return Certificate(kl / total + quadratic.sum(), missing | separated | not_convex)
+    not_convex = (totals.negative > 0) | (l2 < 0).any()
+    missing = (totals.rarest == 0) & batch.intercept  # its intercept falls for ever
+    bound = kl / totals.all + quadratic.sum()
+    return Certificate(bound, missing | separated | not_convex), others
 
 
-def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[Array, Array, Array, Array]:
-    """Return the least mixture with one distribution that gives the class totals.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Both:
+    """Two weights for each example, `(2, m)`."""
 
-    That is: a number that is 0 where a class has no examples; t; q, as labels are; its entropy.
+    one: LazyWeights
+    other: LazyWeights
+
+    def select(self, take: Take) -> Array:
+        return jnp.stack([self.one.select(take), self.other.select(take)])
+
+
+class _Mixture(NamedTuple):
+    t: Array
+    q: Array  # as labels are
+    entropy: Array  # of q
+
+
+class _Totals(NamedTuple):
+    all: Array  # Σ cᵢ
+    rarest: Array  # 0 where a class has no examples
+    negative: Array  # how many weights are
+
+
+def _proof(params: Params, mixture: _Mixture, tile: Batch, lanes: int) -> tuple[Array, ...]:
+    """Return `X (c ⊙ (P' − Y))ᵀ`, a bound on `Σ cᵢ KL(p'ᵢ ‖ pᵢ)`, and `Σ cᵢ` of unsure examples.
+
+    They are those whose label has not more than half of the probability.
     """
+    t, q, entropy = mixture
+    pointwise = pointwise_loss(tile.n_classes)
+    tile = cast(tile, params.w.dtype)
+    Z, Y = logits(params, tile.X, tile.offset), tile.y
+    _, residual = pointwise.value_and_residual(Z, Y)
+    if tile.n_classes == 2:
+        # KL(q ‖ p) is softplus(v), and χ² is exp(v), of the logit v of the class that q is not.
+        v = jnp.where(q > 0, -Z, Z)
+        kl, chi2 = jnp.maximum(v, 0) + math.log(2), jnp.exp(v)
+        sure = jnp.where(Z > 0, Y == 1, (Z < 0) & (Y == 0))
+    else:
+        P = pointwise.probability(Z)
+        under_q, _ = pointwise.value_and_residual(Z, jnp.broadcast_to(q, Z.shape))
+        kl, chi2 = jnp.maximum(under_q - entropy, 0), _ratio((q - P) ** 2, P).sum(axis=0)
+        sure = (Y.max(axis=0) == 1) & ((Y * P).sum(axis=0) > 0.5)
+    kl = t * jnp.minimum(kl, t * chi2)
+    return (
+        # p' − y, with p' − p = t·(q − p) and p = y + residual
+        feature_sums(tile.X, weighted(tile.weights, (1 - t) * residual + t * (q - Y)), lanes),
+        weighted(tile.weights, jnp.where(t > 0, kl, 0)).sum(),
+        weighted(tile.weights, (~sure).astype(Z.dtype)).sum(),
+    )
 
-    def totals(tile):
+
+def _mixture(batch: Batch, grad_b: Array, dtype) -> tuple[_Totals, _Mixture]:
+    """Return sums of weights, and the least mixture with one distribution of the class totals."""
+
+    def sums(tile):
         tile = cast(tile, dtype)
-        other = weighted(tile.weights, 1 - tile.y).sum(axis=-1)  # exactly 0 if all have the class
-        return weighted(tile.weights, tile.y).sum(axis=-1), other, total_weight(tile, dtype)
+        c = jnp.ones(tile.m_examples, dtype) if tile.weights is None else tile.weights
+        # The weight outside a class by itself: it is exactly 0 if all have the class.
+        both = jnp.tensordot(c, jnp.stack([tile.y, 1 - tile.y]), (-1, -1), precision="highest")
+        return both, (c < 0).astype(dtype).sum()
 
-    own, other, total = sum_over_tiles(totals, batch)
-    rarest = jnp.minimum(own, other).min()
+    (own, other), negative = sum_over_tiles(sums, batch)
+    total = (own + other).reshape(-1)[0]
+    totals = _Totals(total, jnp.minimum(own, other).min(), negative)
     y, excess = own / total, jnp.asarray(grad_b, dtype)  # p̄ − ȳ is the gradient's db
     p = y + excess
     t = excess / jnp.where(p > 0, p, 1)
     if y.ndim == 0:
         # Of two classes q is the one that p̄ has too little of.
         t = jnp.maximum(t, -excess / jnp.where(p < 1, 1 - p, 1))
-        return rarest, t, (excess <= 0).astype(dtype), jnp.zeros((), dtype)
+        return totals, _Mixture(t, (excess <= 0).astype(dtype), jnp.zeros((), dtype))
     t = jnp.maximum(t.max(), 0)
     q = jnp.where(t > 0, p - excess / jnp.where(t > 0, t, 1), p)
     q = jnp.maximum(q, 0)
     entropy = -jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1)), 0).sum()
-    return rarest, t, q[:, None], entropy
+    return totals, _Mixture(t, q[:, None], entropy)
 
 
 def _ratio(a: Array, b: Array) -> Array:

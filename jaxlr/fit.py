@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxlr.certificate import certify
+from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
 from jaxlr.null import null_model
@@ -157,8 +157,13 @@ def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) 
         end: of the search, in the batch that `narrow` made of this one if there is a Q.
         Q: from `narrow`.
     """
-    end, rounding = (end, 0) if Q is None else _lifted(Q, end, batch, penalty)
-    suboptimality, unbounded = certify(end.params, batch, penalty, end.grad.b)
+    end, rounding = lifted(batch, penalty, end, Q)
+    return solution_of(end, certify(end.params, batch, penalty, end.grad.b), rounding)
+
+
+def solution_of(end: End, certificate: Certificate, rounding: Array) -> Solution:
+    """Return the solution that a search and a certificate make, and what `lifted` has moved."""
+    suboptimality, unbounded = certificate
     finite = end.status != Status.NOT_FINITE
     status = jnp.where(finite & unbounded, Status.NO_FINITE_OPTIMUM, end.status)
     return Solution(
@@ -172,12 +177,14 @@ def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) 
     )
 
 
-def _lifted(Q: Basis, end: End, batch: Batch, penalty: Penalty) -> tuple[End, Array]:
+def lifted(batch: Batch, penalty: Penalty, end: End, Q: Basis | None) -> tuple[End, Array]:
     """Return the end as one in the batch as it was, by one pass, and what rounding has moved.
 
     That of R, or of wᵀX, moves a logit by ½·eps·‖x‖·‖w‖ or so, and the loss, whose curvature is ¼
     at most (for the softmax ½), by ⅛ of its square or so.
     """
+    if Q is None:
+        return end, jnp.zeros((), end.value.dtype)
     params = back(Q, end.params)
     value, grad = value_and_grad(params, batch, penalty)
     dtype, largest = value.dtype, jnp.abs(batch.X).max()

@@ -324,11 +324,18 @@ def with_derivatives(
 
     def derived(batch: Batch, penalty: Penalty, *rest: Any) -> Solution:
         solution, factor = search(*lax.stop_gradient((batch, penalty, *rest)))
-        found = solution.params, solution.loss
-        params, loss = _optimum(found, (solution.status, factor), batch, penalty)
-        return solution._replace(params=params, loss=loss)
+        return as_optimum(solution, factor, batch, penalty)
 
     return derived
+
+
+def as_optimum(
+    solution: Solution, factor: Factor | None, batch: Batch, penalty: Penalty
+) -> Solution:
+    """Return the solution of an objective with its derivatives: see `with_derivatives`."""
+    found = solution.params, solution.loss
+    params, loss = _optimum(found, (solution.status, factor), batch, penalty)
+    return solution._replace(params=params, loss=loss)
 
 
 @jax.custom_jvp

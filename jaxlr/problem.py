@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxlr.curvature import Curvature
 from jaxlr.fit import certified, default_tolerance
-from jaxlr.implicit import with_derivatives
+from jaxlr.implicit import as_optimum
 from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
@@ -154,11 +154,11 @@ def fit_lanes(
     lanes: Any,
     which: Array,
     size: int,
-    finish: Callable[[Any, Solution], Any],
+    finish: Callable[[Any, Batch, Penalty, End, Basis | None], Any],
     pilots: Any = None,
     kept: bool = False,
 ) -> Any:
-    """Return what `finish(lane, solution)` makes of the fit of each lane.
+    """Return what `finish(lane, batch, penalty, end, Q)` makes of each lane, such as `fitted`.
 
     Args:
         problem, shared: what the lanes share.
@@ -166,7 +166,7 @@ def fit_lanes(
         lanes: a tree of arrays whose first axis is that of the lanes.
         which: the start of each lane.
         size: how many lanes run at once.
-        finish: makes the result of a lane.
+        finish: makes the result of a lane, its batch the one that was not made narrow by Q.
         pilots: None, or lanes, one for each start in their order: they are solved first, and the
             others begin where they end.
         kept: whether the results begin with those of the pilots. If not, they need only be near
@@ -195,13 +195,16 @@ def fit_lanes(
     if not kept:
         ends, lanes = jax.tree.map(lambda a: a[count:], (ends, lanes))
 
-    def search(batch: Batch, penalty: Penalty, end: End) -> tuple[Solution, None]:
-        return certified(batch, penalty, end, shared.Q), None
-
     def one(pair: tuple) -> Any:
         lane, end = pair
         batch, penalty = objective(lane)
         batch = dataclasses.replace(batch, X=problem.batch.X)
-        return finish(lane, with_derivatives(search)(batch, penalty, end))
+        return finish(lane, batch, penalty, end, shared.Q)
 
     return run_lanes(one, (lanes, ends), size)
+
+
+def fitted(_: Any, batch: Batch, penalty: Penalty, end: End, Q: Basis | None) -> Solution:
+    """Return the solution of a lane, with a bound and with derivatives."""
+    solution = certified(*lax.stop_gradient((batch, penalty, end, Q)))
+    return as_optimum(solution, None, batch, penalty)

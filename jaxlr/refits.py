@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, share
+from jaxlr.problem import Problem, Shared, fit_lanes, fitted, share
 from jaxlr.resampling import Resampled, multinomial_counts
 from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
 
@@ -170,5 +170,5 @@ def _fits(
     """Return the fits to the batches that `data` makes of the lanes."""
     return fit_lanes(
         problem, shared, lambda lane: (data(lane), problem.penalties), lanes,
-        jnp.zeros(len(lanes), jnp.int32), size, lambda _, solution: solution, pilots,
+        jnp.zeros(len(lanes), jnp.int32), size, fitted, pilots,
     )  # fmt: skip

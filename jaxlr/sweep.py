@@ -12,28 +12,17 @@ import numpy as np
 
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
-from jaxlr.linear import logits
-from jaxlr.losses import label_probabilities, pointwise_loss
+from jaxlr.losses import label_probabilities
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, num_starts, share
+from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, share
 from jaxlr.resampling import FIT, as_folds, parts
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
+from jaxlr.scores import Scores, certified_and_scored, credit
+from jaxlr.solve import End
 from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
 from jaxlr.warning import warn_if_failed
+from jaxlr.wide import Basis
 
 _FEW = 3  # lanes to a start from which on a pilot that is none of them pays
-
-
-class Scores(NamedTuple):
-    """How well parameters predict examples: leaves of the shape of the lanes.
-
-    Args:
-        log_loss: weighted mean of the loss, in nats.
-        accuracy: weighted share of examples whose most likely class is the label's.
-    """
-
-    log_loss: Array
-    accuracy: Array
 
 
 class CrossValidation(NamedTuple):
@@ -209,39 +198,6 @@ def select(l2: Array, log_loss: Array, weights: Array | None = None) -> tuple[Ar
     return best, jnp.where(near.any() & (best >= 0), strongest, best)
 
 
-@jax.jit
-def score(params: Params, batch: Batch) -> Scores:
-    """Return the weighted log loss and accuracy of one lane, from one pass over X.
-
-    A soft label gives credit to the predicted class as far as it goes.
-
-    >>> batch = Batch(jnp.array([[1.0, 2.0, -3.0]]), jnp.array([1, 0, 0]))
-    >>> f"{score(Params(jnp.array([9.0]), jnp.array(0.0)), batch).accuracy:.3f}"
-    '0.667'
-    """
-    params, dtype = working(params, batch)
-
-    def sums(tile):
-        tile = cast(tile, dtype)
-        Z, Y = logits(params, tile.X, tile.offset), tile.y
-        value, _ = pointwise_loss(tile.n_classes).value_and_residual(Z, Y)
-        right = _credit(Z, Y, value)
-        value, right = weighted(tile.weights, value), weighted(tile.weights, right)
-        return value.sum(), right.sum(), total_weight(tile, dtype)
-
-    value, right, total = sum_over_tiles(sums, batch)
-    return Scores(value / total, right / total)
-
-
-def _credit(Z: Array, Y: Array, value: Array) -> Array:
-    """Return the label's probability of the most likely class, `(m,)`; NaN where the loss is."""
-    if Z.ndim == 1:
-        right = jnp.where(Z > 0, Y, 1 - Y)
-    else:
-        right = jnp.take_along_axis(Y, Z.argmax(axis=0)[None], axis=0)[0]
-    return jnp.where(jnp.isnan(value), jnp.nan, right)
-
-
 def _lanes(penalties: Penalty) -> tuple[Penalty, tuple[int, int | None]]:
     """Return the penalties as arrays, and the axes of l2 and factors that are lanes."""
     check_type("penalties", penalties, Penalty)
@@ -281,16 +237,17 @@ def _share(problem: Problem, known: tuple, size: int) -> Shared:
 
 
 def _sweep(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: int) -> Solution:
-    return _fits(problem, shared, known, lanes, size, lambda _, solution: solution)
+    return _fits(problem, shared, known, lanes, size, fitted)
 
 
 def _sweep_loo(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: int) -> Any:
     batch, (axes, _) = problem.batch, known
 
-    def finish(i: Array, solution: Solution):
+    def finish(i: Array, *of_lane: Any) -> Any:
+        solution = fitted(i, *of_lane)
         left_out = leave_one_out(solution.params, batch, problem.penalty(axes, i))
         y = label_probabilities(batch.y, batch.n_classes, left_out.loss.dtype)
-        scores = Scores(left_out.loss, _credit(left_out.logits, y, left_out.loss))
+        scores = Scores(left_out.loss, credit(left_out.logits, y, left_out.loss))
         return solution, scores, (~left_out.trusted).sum()
 
     return _fits(problem, shared, known, lanes, size, finish)
@@ -330,9 +287,9 @@ def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: 
         i, fold = place
         return parts(shared.batch, folds, fold)[0], problem.penalty(axes, i)
 
-    def finish(place: tuple, solution: Solution) -> tuple[Solution, Scores]:
+    def finish(place: tuple, batch: Batch, penalty: Penalty, end: End, Q: Basis | None) -> Any:
         inside = parts(problem.batch, folds, place[1])[1]
-        return solution, score(solution.params, inside)
+        return certified_and_scored(batch, inside, penalty, end, Q)
 
     which = shared.which[places[0]]
     return fit_lanes(problem, shared, objective, places, which, size, finish, pilots)

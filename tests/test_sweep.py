@@ -293,22 +293,6 @@ def test_penalties_are_one_a_lane():
         jaxlr.cross_validate(batch, jaxlr.Penalty(L2), folds="LOO")
 
 
-def test_score_gives_soft_labels_part_credit(dtype):
-    params, batch = problem(3, 20, soft=True, weights=True, dtype=dtype)
-    z = np.asarray(jaxlr.logits(params, batch.X), float)
-    y, c = np.asarray(batch.y, float), np.asarray(batch.weights, float)
-    expected = np.average(np.where(z > 0, y, 1 - y), weights=c)
-    assert_close(jaxlr.score(params, batch).accuracy, expected, dtype)
-    assert_close(jaxlr.score(params, batch).log_loss, jaxlr.loss(params, batch), dtype)
-
-
-def test_score_of_nan_is_nan():
-    params, batch = problem(3, 20)
-    scores = jaxlr.score(params._replace(b=jnp.nan), batch)
-    assert np.isnan(scores.log_loss)
-    assert np.isnan(scores.accuracy)
-
-
 def test_complaints():
     _, batch = problem(3, 20)
     with pytest.raises(ValueError, match=r"penalties\.l2 has shape \(\) where \(P,\) is due"):

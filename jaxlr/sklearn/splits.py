@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlr.lanes import Work, chunk_size, run
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, num_starts, share
+from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, share
 from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
 
@@ -96,6 +96,6 @@ def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int)
         places,
         shared.which[places[1]],
         size,
-        lambda _, solution: solution,
+        fitted,
         pilots,
     )

@@ -1,0 +1,75 @@
+"""Scores: of parameters, and of the fits of a cross-validation with their derivatives."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxlr
+from tests.helpers import assert_close, problem, tiles_of
+
+
+def test_score_gives_soft_labels_part_credit(dtype):
+    params, batch = problem(3, 20, soft=True, weights=True, dtype=dtype)
+    z = np.asarray(jaxlr.logits(params, batch.X), float)
+    y, c = np.asarray(batch.y, float), np.asarray(batch.weights, float)
+    expected = np.average(np.where(z > 0, y, 1 - y), weights=c)
+    assert_close(jaxlr.score(params, batch).accuracy, expected, dtype)
+    assert_close(jaxlr.score(params, batch).log_loss, jaxlr.loss(params, batch), dtype)
+
+
+def test_score_of_nan_is_nan():
+    params, batch = problem(3, 20)
+    scores = jaxlr.score(params._replace(b=jnp.nan), batch)
+    assert np.isnan(scores.log_loss)
+    assert np.isnan(scores.accuracy)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_of_folds_have_the_derivatives_of_differences(x64, n_classes):
+    _, batch = problem(3, 30, n_classes, weights=True, offset=True, soft=True)
+    folds = np.arange(30) % 3
+
+    def losses(l2, X, weights):
+        data = dataclasses.replace(batch, X=X, weights=weights)
+        scores = jaxlr.cross_validate(data, jaxlr.Penalty(l2), folds=folds).scores
+        return scores.log_loss
+
+    at = jnp.array([0.3, 0.05]), batch.X, batch.weights
+    rng = np.random.default_rng(0)
+    way = [jnp.asarray(rng.normal(size=a.shape) * np.asarray(abs(a))) for a in at]
+    h = 1e-4
+    steps = [losses(*(a + k * h * d for a, d in zip(at, way, strict=True))) for k in (-2, -1, 1, 2)]
+    expected = (steps[0] - 8 * steps[1] + 8 * steps[2] - steps[3]) / (12 * h)
+    _, forward = jax.jvp(losses, at, tuple(way))
+    np.testing.assert_allclose(forward, expected, rtol=1e-7)
+    lanes = jnp.asarray(rng.normal(size=expected.shape))
+    slopes = jax.grad(lambda *at: (lanes * losses(*at)).sum(), argnums=(0, 1, 2))(*at)
+    back = sum((s * d).sum() for s, d in zip(slopes, way, strict=True))
+    np.testing.assert_allclose(back, (lanes * expected).sum(), rtol=1e-7)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_and_bounds_of_ragged_tiles_are_those_of_the_whole(x64, n_classes):
+    """Roles overlap: an example may be of both parts, or of none."""
+    _, batch = problem(3, 45, n_classes, weights=True, soft=True)
+    roles = np.random.default_rng(0).integers(0, 4, (2, 45))
+    penalties = jaxlr.Penalty(jnp.array([0.3, 0.05]))
+    whole = jaxlr.cross_validate(batch, penalties, folds=roles)
+    with tiles_of(8):
+        found = jaxlr.cross_validate(batch, penalties, folds=roles)
+    for f in range(2):
+        inside = dataclasses.replace(batch, weights=batch.weights * (roles[f] >= 2))
+        outside = dataclasses.replace(batch, weights=batch.weights * (roles[f] % 2))
+        for p in range(2):
+            lane = jax.tree.map(lambda a, p=p, f=f: a[p, f], found.solutions)
+            expected = jaxlr.score(lane.params, inside)
+            scores = jax.tree.map(lambda a, p=p, f=f: a[p, f], found.scores)
+            assert_close(scores, expected, "float64")
+            np.testing.assert_allclose(
+                lane.loss, jaxlr.loss(lane.params, outside, jaxlr.Penalty(penalties.l2[p]))
+            )
+            assert 0 <= lane.suboptimality < 1e-15
+    assert_close(found.scores, whole.scores, "float64")
