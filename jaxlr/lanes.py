@@ -21,7 +21,7 @@ from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 
 MEMORY = 2**30  # bytes that the lanes that run at once may need together
-_LOGITS = 2**19  # of a tile, of all lanes that run: more at once is no faster
+_LOGITS = 2**21  # of a tile, of all lanes that run: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
 _TEMPORARIES = 12  # copies of a lane's logits that a program holds
 _MATRICES = 8  # and of its matrices
