@@ -27,6 +27,7 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status
 
 _TOL, _PASSES = 1e-5, 40  # of a pilot that is to be no more
 _SAVED = 5  # passes that a lane saves where the curvature is that of where its pilot ended
+_SMALL = 2**15  # numbers in an L of which many are copied at once
 _IDLE = -2  # the status of a place for which no lane is left
 _ITS = Task(None, 0, 0)  # the axes of lanes of a task that tells pilots from others
 
@@ -109,6 +110,8 @@ def solve_lanes(
         mine, start = jax.tree.map(lambda a: a[row], lanes), which[row]
         many, last = solve.unfinished(room.state).sum(), room.begun.all()
         fewest = jnp.where(last, 0, jnp.maximum(many - jnp.maximum(1, many // 4), 0))
+        new = ~jnp.isfinite(room.state.search.value) & solve.unfinished(room.state)
+        L = _begun(new & ~room.state.stale, room.L, room.first_L, start)
 
         def step(carry):
             state, L = carry
@@ -117,20 +120,16 @@ def solve_lanes(
 
             def make(i: Array, L: Array) -> Array:
                 one, lane = jax.tree.map(lambda a: a[i], (state, mine))
+                batch, penalty = objective(lane)
 
-                def anew() -> Array:
-                    batch, penalty = objective(lane)
+                def its_own() -> Curvature:
+                    return solve.own_curvature(one, L, batch, task)
 
-                    def its_own() -> Curvature:
-                        return solve.own_curvature(one, L, batch, task)
+                if curvature is None:
+                    return factorise(its_own(), penalty).L
+                return factorise(lax.cond(own[i], its_own, lambda: curvature), penalty).L
 
-                    if curvature is None:
-                        return factorise(its_own(), penalty).L
-                    return factorise(lax.cond(own[i], its_own, lambda: curvature), penalty).L
-
-                return lax.cond(one.stale, anew, lambda: room.first_L[start[i]])
-
-            L = _made((state.stale | new) & solve.unfinished(state), L, make)
+            L = _made(state.stale & solve.unfinished(state), L, make)
             state = solve.renewed(state, own)
             state = jax.vmap(
                 lambda state, L, lane, task: solve.advance(state, L, *objective(lane), task),
@@ -141,7 +140,7 @@ def solve_lanes(
         def busy(carry):
             return solve.unfinished(carry[0]).sum() > fewest
 
-        state, L = lax.while_loop(busy, step, (room.state, room.L))
+        state, L = lax.while_loop(busy, step, (room.state, L))
         # The ends of the lanes that are in a place; of one that still runs it is written again.
         ends = jax.tree.map(
             lambda all, some: all.at[room.lane].set(some, mode="drop"),
@@ -198,6 +197,13 @@ def _with_curvature_there(state: State, pilot: Array, task: Task) -> State:
     again = pilot & (search.status == Status.CONVERGED) & ~there & allowed
     status = jnp.where(again, minimize.RUNNING, search.status)
     return state._replace(search=search._replace(status=status), stale=state.stale | again)
+
+
+def _begun(new: Array, L: Array, first_L: Array, start: Array) -> Array:
+    """Return L with that of their start in the places that are new."""
+    if L[0].size <= _SMALL:
+        return _select(new, first_L[start], L)
+    return _made(new, L, lambda i, _: first_L[start[i]])
 
 
 def _made(todo: Array, L: Array, make: Callable[[Array, Array], Array]) -> Array:

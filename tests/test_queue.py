@@ -31,8 +31,10 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None):
     return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size)
 
 
-@pytest.mark.parametrize("size", [1, 3, 9])
-def test_lanes_end_as_they_do_alone(x64, size):
+@pytest.mark.parametrize(("size", "small"), [(1, 2**15), (3, 2**15), (3, 0), (9, 2**15)])
+def test_lanes_end_as_they_do_alone(x64, size, small, monkeypatch):
+    """Whether the factors of their starts are copied at once or one by one."""
+    monkeypatch.setattr(queue, "_SMALL", small)
     _, batch = problem(4, 80)
     l2 = jnp.geomspace(1e-6, 1.0, 7)
     found = quick(lambda: ends(batch, l2, size))()
