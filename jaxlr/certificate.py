@@ -23,8 +23,8 @@ most 1. At an optimum in b, `p̄ = ȳ` and t = 0: p' = p, and G is the gradient.
 the first since KL is convex in its first argument, the second since KL ≤ χ² and p' − p is
 t·(q − p). KL(q ‖ p) is the loss under the soft label q, less the entropy of q.
 
-Binary is K = 2 with the logits (0, z), and q one of the two classes. With v the logit of the other
-one `KL(q ‖ p) = log(1 + eᵛ) ≤ max(v, 0) + log 2` and `χ²(q ‖ p) = (1 − p_q)/p_q = eᵛ`.
+Binary is K = 2 with the logits (0, z), and q one of the two classes. With v = ∓z the log-odds of
+the other one, `KL(q ‖ p) = log(1 + eᵛ) ≤ max(v, 0) + log 2` and `χ²(q ‖ p) = (1 − p_q)/p_q = eᵛ`.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ def certify_and_sum(
     """Return what `certify` does, and other sums over the examples from the same pass.
 
     Args:
-        params, batch, penalty, grad_b: as for `certify`; the batch has lazy weights, too.
-        weights: the weights that fun sees in the place of the batch's; None: it is not called.
+        params, batch, penalty, grad_b: as for `certify`.
+        weights: the weights that fun sees in the place of the batch's, which are lazy as well;
+            None: it is not called.
         fun: `(params, tile) → sums`, and the sums of all tiles are returned.
     """
     params, dtype = working(params, batch)
@@ -151,7 +152,7 @@ class _Totals(NamedTuple):
 def _proof(params: Params, mixture: _Mixture, tile: Batch, lanes: int) -> tuple[Array, ...]:
     """Return `X (c ⊙ (P' − Y))ᵀ`, a bound on `Σ cᵢ KL(p'ᵢ ‖ pᵢ)`, and `Σ cᵢ` of unsure examples.
 
-    They are those whose label has not more than half of the probability.
+    They are those whose label is soft, or has not more than half of the probability.
     """
     t, q, entropy = mixture
     pointwise = pointwise_loss(tile.n_classes)
@@ -159,10 +160,10 @@ def _proof(params: Params, mixture: _Mixture, tile: Batch, lanes: int) -> tuple[
     Z, Y = logits(params, tile.X, tile.offset), tile.y
     _, residual = pointwise.value_and_residual(Z, Y)
     if tile.n_classes == 2:
-        # KL(q ‖ p) is softplus(v), and χ² is exp(v), of the logit v of the class that q is not.
-        v = jnp.where(q > 0, -Z, Z)
+        v = jnp.where(q > 0, -Z, Z)  # log-odds of the class that q is not
         kl, chi2 = jnp.maximum(v, 0) + math.log(2), jnp.exp(v)
-        sure = jnp.where(Z > 0, Y == 1, (Z < 0) & (Y == 0))
+        rounding = jnp.finfo(Z.dtype).eps
+        sure = jnp.where(Z > 0, Y == 1, Y == 0) & (jnp.abs(Z) > rounding)
     else:
         P = pointwise.probability(Z)
         under_q, _ = pointwise.value_and_residual(Z, jnp.broadcast_to(q, Z.shape))

@@ -178,7 +178,7 @@ def solution_of(end: End, certificate: Certificate, rounding: Array) -> Solution
 
 
 def lifted(batch: Batch, penalty: Penalty, end: End, Q: Basis | None) -> tuple[End, Array]:
-    """Return the end as one in the batch as it was, by one pass, and what rounding has moved.
+    """Return the end as one in the batch as it was, and what rounding has moved; by one pass if Q.
 
     That of R, or of wᵀX, moves a logit by ½·eps·‖x‖·‖w‖ or so, and the loss, whose curvature is ¼
     at most (for the softmax ½), by ⅛ of its square or so.

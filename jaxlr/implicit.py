@@ -332,7 +332,12 @@ def with_derivatives(
 def as_optimum(
     solution: Solution, factor: Factor | None, batch: Batch, penalty: Penalty
 ) -> Solution:
-    """Return the solution of an objective with its derivatives: see `with_derivatives`."""
+    """Return the solution of an objective, one without derivatives, with them.
+
+    Args:
+        solution, factor: as a search returns them: see `with_derivatives`.
+        batch, penalty: the objective.
+    """
     found = solution.params, solution.loss
     params, loss = _optimum(found, (solution.status, factor), batch, penalty)
     return solution._replace(params=params, loss=loss)

@@ -75,7 +75,8 @@ def feature_sums(X: Array, r: Array, lanes: int = 1) -> Array:
     """
     # Under vmap an r of two axes has three: as the second factor they would be copied.
     of_classes = X.ndim == r.ndim == 2
-    if of_classes or (X.ndim == 2 and _is_slow(lanes) and not _is_slow(len(X))):
+    turned = X.ndim == r.ndim + 1 == 2 and _is_slow(lanes) and not _is_slow(len(X))
+    if of_classes or turned:
         return jnp.tensordot(r, X, axes=(-1, -1), precision=_PRECISION).T
     return jnp.tensordot(X, r, axes=(-1, -1), precision=_PRECISION)
 

@@ -72,7 +72,8 @@ def _known(scores: Scores, params: Params, batch: Batch) -> Scores:
 
 
 def _known_jvp(primals: tuple, tangents: tuple) -> tuple[Scores, Scores]:
-    scores, params, batch = primals
+    _, params, batch = primals
+    scores = _known(*primals)  # not the argument: a derivative of this one would see it fixed
     if is_fixed(tangents[1:]):
         return scores, jax.tree.map(jnp.zeros_like, scores)
     return scores, jvp_of_perturbed(score, (params, batch), tuple(tangents[1:]))[1]

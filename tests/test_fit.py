@@ -95,6 +95,23 @@ def test_bound_of_the_null_model_by_hand(x64, n_classes):
     np.testing.assert_allclose(bound, (G**2).sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_bound_at_huge_logits(x64_off, n_classes):
+    """In float32 the exponential of a logit is infinite, or 0, and p' may be all but q."""
+    two = n_classes == 2
+    X, y = jnp.array([[200.0, -150.0, 90.0, 3.0]]), [0, 1, 1, 0] if two else [0, 2, 1, 0]
+    batch, penalty = jaxlr.Batch(X, jnp.array(y), n_classes=n_classes), jaxlr.Penalty(0.1)
+    w = jnp.array([1.0]) if two else jnp.array([[0.0, 1.0, -1.0]])
+    with jax.enable_x64(True):
+        optimum = float(newton(*in_float64((batch, penalty)))[0])
+    for b in (0.0, 400.0, -400.0):  # one class is sure of all examples, or none of them
+        params = jaxlr.Params(w, jnp.array(b) if two else jnp.array([0.0, 0.0, b]))
+        value, grad = jaxlr.value_and_grad(params, batch, penalty)
+        found = jaxlr.certify(params, batch, penalty, grad.b)
+        assert value - optimum <= found.suboptimality < 1e7
+        assert not found.unbounded
+
+
 def test_no_bound_without_penalty():
     _, batch = problem(3, 50, soft=True)
     assert jaxlr.fit(batch).suboptimality == jnp.inf

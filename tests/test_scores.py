@@ -51,6 +51,46 @@ def test_scores_of_folds_have_the_derivatives_of_differences(x64, n_classes):
     np.testing.assert_allclose(back, (lanes * expected).sum(), rtol=1e-7)
 
 
+def test_second_derivatives_of_scores_are_those_of_differences(x64):
+    _, batch = problem(3, 30, weights=True)
+    folds = np.arange(30) % 3
+
+    def log_loss(s):  # not linear in the scores
+        scores = jaxlr.cross_validate(batch, jaxlr.Penalty(jnp.exp(s)), folds=folds).scores
+        return jnp.log(scores.log_loss.mean())
+
+    s, h = jnp.array([-1.0, -3.0]), 1e-4
+    slope = jax.jit(jax.grad(log_loss))
+    expected = [(slope(s + h * d) - slope(s - h * d)) / (2 * h) for d in jnp.eye(2)]
+    np.testing.assert_allclose(jax.hessian(log_loss)(s), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_scores_of_wide_data_have_the_derivatives_of_differences(x64):
+    _, batch = problem(40, 24)
+    folds = np.arange(24) % 3
+
+    def losses(l2):
+        return jaxlr.cross_validate(batch, jaxlr.Penalty(l2), folds=folds).scores.log_loss
+
+    l2, d, h = jnp.array([1.0, 0.1]), jnp.array([0.5, -0.03]), 1e-3
+    steps = [losses(l2 + k * h * d) for k in (-2, -1, 1, 2)]
+    expected = (steps[0] - 8 * steps[1] + 8 * steps[2] - steps[3]) / (12 * h)
+    np.testing.assert_allclose(jax.jvp(losses, (l2,), (d,))[1], expected, rtol=1e-6)
+
+
+def test_a_failed_lane_has_a_score_without_a_derivative(x64):
+    _, batch = problem(3, 30)
+    penalties = jnp.array([0.1, jnp.nan])
+
+    def losses(l2):
+        folds = np.arange(30) % 3
+        return jaxlr.cross_validate(batch, jaxlr.Penalty(l2), folds=folds).scores.log_loss
+
+    _, slopes = jax.jvp(losses, (penalties,), (jnp.ones(2),))
+    assert np.isfinite(slopes[0]).all()
+    assert np.isnan(slopes[1]).all()
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_and_bounds_of_ragged_tiles_are_those_of_the_whole(x64, n_classes):
     """Roles overlap: an example may be of both parts, or of none."""
