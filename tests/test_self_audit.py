@@ -51,8 +51,8 @@ def plant(monkeypatch):
 def _of_gradient(change):
     """Change the sums `(Σ cᵢℓᵢ, (dw, db), Σ cᵢ)` of a tile; the loss and its tile are kept."""
 
-    def wrong(right, params, tile, dtype):
-        value, grad, total = right(params, tile, dtype)
+    def wrong(right, params, tile, *rest):
+        value, grad, total = right(params, tile, *rest)
         return value, change(grad, params, tile, total), total
 
     return wrong
