@@ -25,7 +25,7 @@ _LOGITS = 2**21  # of a tile, of all lanes that run: more at once is no faster
 _FEWEST = 64  # lanes from which on a pass over X costs the same for each
 _TEMPORARIES = 12  # copies of a lane's logits that a program holds
 _MATRICES = 8  # and of its matrices
-_VECTORS = 40  # copies of a lane's parameters
+_VECTORS = 56  # copies of a lane's parameters
 PIECE = 16  # times the lanes that run at once: how many one queue has at most
 _STEP = 2  # the same between two steps of a bar, or entries of a checkpoint
 

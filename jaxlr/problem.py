@@ -17,12 +17,13 @@ from jaxlr.implicit import as_optimum
 from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
-from jaxlr.queue import rough, solve_lanes
+from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.solve import End, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import Basis, into, narrow
 
 _STARTS = 16
+_NEXT = 8  # leaders that a lane begins between
 # Where the penalty of P is another than that of the lane by more than this, the lane makes a P of
 # its own: the decrement would be too small by as much as P's is stronger, or, where it is weaker,
 # as the scale that L-BFGS gives P shrinks what P says of the intercept.
@@ -83,7 +84,8 @@ def share(
 ) -> Shared:
     """Return what all lanes share.
 
-    Neighbours among the penalties share a start: the middle one of them makes it.
+    Neighbours among the penalties share a start: the middle one of them makes it, and of the
+    weakest and of the strongest ones the last, that the others are between those that make one.
 
     Args:
         problem: the problem.
@@ -142,9 +144,42 @@ def _starts(l2: Array, count: int) -> tuple[Array, Array]:
     group = np.arange(P) * count // P
     first = np.searchsorted(group, np.arange(count))
     last = np.searchsorted(group, np.arange(count), side="right") - 1
-    middle = ranked[(first + last) // 2]  # of two the weaker one, whose decrements are safe
-    of_start = jnp.where(fair[middle], middle, ranked[first])
+    middle = (first + last) // 2  # of two the weaker one, whose decrements are safe
+    outer = middle.copy()
+    outer[0], outer[-1] = first[0], last[-1]
+    middle, outer = ranked[middle], ranked[outer]
+    made = jnp.where(l2[outer] > 0, outer, middle)
+    of_start = jnp.where(fair[made], made, ranked[first])
     return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(jnp.asarray(group, jnp.int32))
+
+
+def path_of(leads: Array, l2: Array, families: int) -> Path:
+    """Return the path of lanes `(P, families)`: those of some penalties lead the others.
+
+    Parameters are smooth functions of log l2: a lane begins at the polynomial through the ends of
+    the leaders next to its penalty, Lagrange's.
+
+    Args:
+        leads: which penalties lead, in ascending order of them, `(S,)` integers.
+        l2: of all penalties, `(P,)`.
+        families: how many; a lane's number is `penalty·families + family`.
+    """
+    P, S = len(l2), len(leads)
+    nodes = jnp.log(l2[leads])
+
+    def polynomial(x: Array) -> Array:
+        """Return the weights of the nodes in its value at x; NaN where nodes are equal."""
+        first = jnp.clip(jnp.searchsorted(nodes, x) - _NEXT // 2, 0, S - _NEXT)
+        near = lax.dynamic_slice_in_dim(nodes, first, _NEXT)
+        ratios = (x - near[None]) / (near[:, None] - near[None])
+        weights = jnp.where(jnp.eye(_NEXT, dtype=bool), 1, ratios).prod(axis=1)
+        return lax.dynamic_update_slice_in_dim(jnp.zeros_like(nodes), weights, first, 0)
+
+    weights = jax.vmap(polynomial)(jnp.log(l2))
+    alone = jnp.zeros(P, bool).at[leads].set(True)
+    family = jnp.where(alone[:, None], -1, jnp.arange(families)[None])
+    leaders = leads[None] * families + jnp.arange(families)[:, None]
+    return Path(leaders, family.reshape(-1), jnp.repeat(weights, families, axis=0))
 
 
 def fit_lanes(
@@ -157,6 +192,7 @@ def fit_lanes(
     finish: Callable[[Any, Batch, Penalty, End, Basis | None], Any],
     pilots: Any = None,
     kept: bool = False,
+    path: Path | None = None,
 ) -> Any:
     """Return what `finish(lane, batch, penalty, end, Q)` makes of each lane, such as `fitted`.
 
@@ -171,6 +207,7 @@ def fit_lanes(
             others begin where they end.
         kept: whether the results begin with those of the pilots. If not, they need only be near
             their optimum.
+        path: None, or which lanes begin between others: of the results.
     """
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
@@ -180,6 +217,12 @@ def fit_lanes(
     if pilots is not None:
         lanes = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
         which = jnp.concatenate([jnp.arange(count), which])
+        if path is not None and not kept:
+            path = Path(
+                path.leaders + count,
+                jnp.pad(path.family, (count, 0), constant_values=-1),
+                jnp.pad(path.weights, ((count, 0), (0, 0))),
+            )
 
     def fixed(lane: Any) -> tuple[Batch, Penalty]:
         return lax.stop_gradient(objective(lane))
@@ -188,10 +231,15 @@ def fit_lanes(
     start_l2 = shared.l2[which]
     far = (start_l2 > _NEAR * l2) | (_NEAR * start_l2 < l2)
     # Weak penalties, whose starts are the first ones, take the most passes: none of them is to be
-    # begun last, but after the pilots.
-    rank = jnp.where(jnp.arange(len(which)) < count, which - count, which)
+    # begun last, but after the pilots, and after the leaders of a path.
+    early = (jnp.arange(len(which)) < count).astype(jnp.int32)
+    if path is not None:
+        early = early + (path.family < 0)
+    rank = which - len(which) * early
     first = task if kept else rough(task)
-    ends = solve_lanes(fixed, lanes, starts, which, far, rank, task, size, count, first, curvature)
+    ends = solve_lanes(
+        fixed, lanes, starts, which, far, rank, task, size, count, first, curvature, path
+    )
     if not kept:
         ends, lanes = jax.tree.map(lambda a: a[count:], (ends, lanes))
 

@@ -6,7 +6,8 @@ shapes stay those of one compiled program.
 
 Where there are several lanes to a start, and no sample to begin with, one lane of each is solved
 first, a pilot: the others of that start wait until it has ended, and begin there. Meanwhile those
-of other starts run beside it.
+of other starts run beside it. Lanes of a path wait for those that lead them, and begin between
+their ends.
 """
 
 from __future__ import annotations
@@ -32,9 +33,25 @@ _IDLE = -2  # the status of a place for which no lane is left
 _ITS = Task(None, 0, 0)  # the axes of lanes of a task that tells pilots from others
 
 
+class Path(NamedTuple):
+    """Lanes that begin between the ends of others, which lead them.
+
+    Args:
+        leaders: of each family of lanes, which lanes lead, `(families, leaders)` integers.
+        family: of each lane, `(lanes,)` integers; −1 of one that waits for nobody.
+        weights: of each lane for the leaders of its family, `(lanes, leaders)`: it begins at their
+            sum, or at its start where that is not finite or one of them has not been found.
+    """
+
+    leaders: Array
+    family: Array
+    weights: Array
+
+
 class _Room(NamedTuple):
     lane: Array  # which lane is in each place, `(size,)`; where none is, how many there are
     begun: Array  # whether a lane has been in a place, `(lanes,)`
+    ended: Array  # and is done
     state: State
     L: Array
     ends: End  # of all lanes, parameters and gradients flat
@@ -57,6 +74,7 @@ def solve_lanes(
     pilots: int = 0,
     first: Task | None = None,
     curvature: Curvature | None = None,
+    path: Path | None = None,
 ) -> End:
     """Minimise the objectives of all lanes; return their ends, leaves with a first axis of lanes.
 
@@ -74,6 +92,7 @@ def solve_lanes(
         first: the task of the pilots; None for that of all.
         curvature: what a lane makes P of that begins at a start without one; None where starts
             have one, and lanes for which it is blind make one of their own curvature.
+        path: lanes that wait for others, or None.
     """
     count = len(which)
     size, first = min(size, count), task if first is None else first
@@ -89,15 +108,18 @@ def solve_lanes(
         """Put lanes that wait into the places of those that are done."""
         done, place = ~solve.unfinished(room.state), jnp.arange(size)
         may = ~room.begun & ((jnp.arange(count) < pilots) | ~room.closed[which])
+        if path is not None:
+            there = room.ended[path.leaders[path.family]] | (path.weights == 0)
+            may &= (path.family < 0) | there.all(axis=1)
         first_come = jnp.argsort(jnp.where(may, rank, jnp.iinfo(jnp.int32).max)).astype(jnp.int32)
         before = (done[None] & (place[None] < place[:, None])).sum(axis=1)  # places that are free
         lane = jnp.where(before < may.sum(), first_come[before], count)
         lane = jnp.where(done, lane, room.lane)
         row = jnp.minimum(lane, count - 1)
-        stale = room.blind[which[row]] | far[row]
-        state = jax.vmap(solve.restarted, (0, 0, 0, 0, _ITS))(
-            room.state, done, room.x[which[row]], stale, its(lane)
-        )
+        stale, x = room.blind[which[row]] | far[row], room.x[which[row]]
+        if path is not None:
+            x = _between(path, room.ends, row, x)
+        state = jax.vmap(solve.restarted, (0, 0, 0, 0, _ITS))(room.state, done, x, stale, its(lane))
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
         return room._replace(
@@ -147,7 +169,9 @@ def solve_lanes(
             room.ends,
             solve.ended(state),
         )
-        room = room._replace(state=state, L=L, ends=ends, last=last)
+        ended = jnp.where(solve.unfinished(state), count, room.lane)
+        ended = room.ended.at[ended].set(True, mode="drop")
+        room = room._replace(state=state, L=L, ends=ends, ended=ended, last=last)
         if not pilots:
             return room
         # Where pilot i has ended those of start i may begin: there, if it has found the optimum.
@@ -170,9 +194,22 @@ def solve_lanes(
     ends = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), ends)
     lane, begun = jnp.full(size, count, jnp.int32), jnp.zeros(count, bool)
     closed = jnp.full(len(starts.L), pilots > 0)
-    room = _Room(lane, begun, nobody, L, ends, x, starts.L, starts.blind, closed, jnp.array(False))
+    room = _Room(
+        lane, begun, begun, nobody, L, ends, x, starts.L, starts.blind, closed, jnp.array(False)
+    )
     ends = lax.while_loop(lambda room: ~room.last, run, room).ends
     return jax.vmap(lambda end: solve.unflattened(end, batch))(ends)
+
+
+def _between(path: Path, ends: End, lane: Array, x: Array) -> Array:
+    """Return where lanes begin that wait for others, and x where they do not."""
+    family, weights = path.family[lane], path.weights[lane]
+    leaders = path.leaders[family]  # (places, leaders)
+    good = (_found(ends.status[leaders]) | (weights == 0)).all(axis=1) & (family >= 0)
+    weights = jnp.where(good[:, None], weights, 0)
+    there = jnp.einsum("pl,pld->pd", weights, ends.params[leaders], precision="highest")
+    good &= jnp.isfinite(there).all(axis=1)
+    return jnp.where(good[:, None], there, x)
 
 
 def rough(task: Task) -> Task:

@@ -14,7 +14,8 @@ from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.losses import label_probabilities
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, share
+from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, path_of, share
+from jaxlr.queue import Path
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.scores import Scores, certified_and_scored, credit
 from jaxlr.solve import End
@@ -161,7 +162,7 @@ def cross_validate(
     size = chunk_size(batch, len(places[0]), memory)
     starts = num_starts(len(penalties.l2), axes[1] is None)
     led = sees_all(batch) and len(places[0]) >= _FEW * starts
-    work = Work(_share, _folds, (axes, led))
+    work = Work(_share, _folds, (axes, led, num_folds))
     lanes = run(work, problem, places, size, checkpoint, progress)
     return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
 
@@ -224,11 +225,12 @@ def _led(batch: Batch, axes: tuple, lanes: Array, size: int) -> bool:
 
 
 # --- What the lanes share, and some lanes: of a sweep, of a cross-validation ---------------------
-# Known when tracing: the axes of the penalties that are lanes, and whether pilots lead the others.
+# Known when tracing: the axes of the penalties that are lanes, whether pilots lead the others, and
+# of a cross-validation how many folds there are.
 
 
 def _share(problem: Problem, known: tuple, size: int) -> Shared:
-    axes, led = known
+    axes, led, *_ = known
     sampled = problem.init is None and not sees_all(problem.batch)
     kind = "pilot" if led else "sample" if sampled else "null"
     alike = axes[1] is None  # no factors of their own
@@ -260,20 +262,35 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
         return shared.batch, problem.penalty(axes, i)
 
     count, starts = len(lanes), len(shared.penalties)
+    path = _path(problem, shared, count, 1)
     if not led:
-        return fit_lanes(problem, shared, objective, lanes, shared.which[lanes], size, finish)
+        which = shared.which[lanes]
+        return fit_lanes(problem, shared, objective, lanes, which, size, finish, path=path)
     leads = jnp.zeros(count, bool).at[shared.penalties].set(True)
     others = jnp.argsort(leads)[: count - starts]
+    order = jnp.concatenate([shared.penalties, others])
+    if path is not None:
+        leaders = jnp.arange(starts)[None]
+        path = Path(leaders, path.family[order], path.weights[order])
     results = fit_lanes(
         problem, shared, objective, others, shared.which[others], size, finish,
-        pilots=shared.penalties, kept=True,
+        pilots=shared.penalties, kept=True, path=path,
     )  # fmt: skip
-    place = jnp.argsort(jnp.concatenate([shared.penalties, others]))
+    place = jnp.argsort(order)
     return jax.tree.map(lambda a: a[place], results)
 
 
+def _path(problem: Problem, shared: Shared, lanes: int, families: int) -> Path | None:
+    """Return the path of the lanes where penalties share starts and all lanes are there."""
+    l2 = problem.penalties.l2
+    alone = len(shared.penalties) == len(l2)
+    if alone or problem.init is not None or lanes != len(l2) * families:
+        return None
+    return path_of(shared.penalties, l2, families)
+
+
 def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: int) -> Any:
-    (axes, led), folds, pilots = known, jnp.asarray(problem.folds), None
+    (axes, led, families), folds, pilots = known, jnp.asarray(problem.folds), None
     count, starts = len(places[0]), len(shared.starts.L)
     if led and count >= _FEW * starts:
         # A penalty's pilot, of all folds, serves the fits outside each: one more fold for them,
@@ -291,5 +308,6 @@ def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: 
         inside = parts(problem.batch, folds, place[1])[1]
         return certified_and_scored(batch, inside, penalty, end, Q)
 
+    path = _path(problem, shared, count, families)
     which = shared.which[places[0]]
-    return fit_lanes(problem, shared, objective, places, which, size, finish, pilots)
+    return fit_lanes(problem, shared, objective, places, which, size, finish, pilots, path=path)

@@ -15,7 +15,7 @@ from jaxlr.types import Status
 from tests.helpers import problem, quick
 
 
-def ends(batch, l2, size, order=None, max_passes=200, objective=None):
+def ends(batch, l2, size, order=None, max_passes=200, objective=None, path=None):
     """Return the ends of lanes that differ in their penalties; all start at the null model."""
     null, count = null_model(batch), len(l2)
     H = make_curvature(null, batch)
@@ -28,7 +28,7 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None):
     rank = rank.astype("int32")
     objective = objective or (lambda i: (batch, jaxlr.Penalty(l2[i])))
     near = jnp.zeros(count, bool)
-    return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size)
+    return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size, path=path)
 
 
 @pytest.mark.parametrize(("size", "small"), [(1, 2**15), (3, 2**15), (3, 0), (9, 2**15)])
@@ -168,3 +168,18 @@ def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
     assert found.num_passes[1] > found.num_passes[0] + 1
     first_follower = made.index(2)  # the last lane is what an empty place evaluates
     assert 1 in made[first_follower:]
+
+
+def test_lanes_begin_between_their_leaders(x64):
+    """At the weighted sum of where they end, and at their start where one of them has failed."""
+    _, batch = problem(4, 80)
+    l2 = jnp.array([0.1, 0.05, np.nan, 0.05, 0.05])
+    leaders, family = jnp.array([[0, 1], [0, 2]]), jnp.array([-1, -1, -1, 0, 1])
+    weights = jnp.array([[0, 0]] * 3 + [[0.0, 1.0]] + [[1.0, 1.0]])
+    found = quick(lambda: ends(batch, l2, 2, path=queue.Path(leaders, family, weights)))()
+    alone = quick(lambda: ends(batch, l2, 2))()
+    good = np.array([0, 1, 3, 4])
+    np.testing.assert_allclose(found.params.w[good], alone.params.w[good], rtol=1e-6)
+    # At the optimum of lane 1, which is that of lane 3 as well, one pass sees that.
+    assert int(found.num_passes[3]) == 1 < int(alone.num_passes[3])
+    assert int(found.num_passes[4]) == int(alone.num_passes[4])

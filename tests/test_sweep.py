@@ -1,6 +1,7 @@
 """Sweeps and cross-validation against single fits and scikit-learn."""
 
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 import jaxlr
-from jaxlr.problem import _starts
+from jaxlr.problem import _starts, path_of
 from jaxlr.sweep import select
 from jaxlr.types import Status
 from tests.helpers import assert_close, problem
@@ -29,9 +30,11 @@ def test_lanes_are_fits(x64, n_classes):
     assert (lanes.suboptimality < 1e-12).all()
 
 
-def test_penalties_that_are_near_each_other_share_a_start():
+@pytest.mark.parametrize("zero", [False, True])
+def test_penalties_that_are_near_each_other_share_a_start(zero):
     l2 = np.random.default_rng(0).permutation(np.geomspace(1e-9, 1e3, 100))
-    l2[[4, 5]] = 0, np.nextafter(0, 1)
+    if zero:
+        l2[[4, 5]] = 0, np.nextafter(0, 1)
     of_start, which = (np.asarray(a) for a in _starts(jnp.asarray(l2, "float32"), 16))
     assert (len(of_start), len(which)) == (16, 100)
     for start, makes_it in enumerate(of_start):
@@ -40,7 +43,58 @@ def test_penalties_that_are_near_each_other_share_a_start():
         assert len(members) in (6, 7)
         below, above = (l2 < l2[members].min()).sum(), (l2 > l2[members].max()).sum()
         assert below + above + len(members) == 100  # neighbours, and none between them
-        assert (l2[members] < l2[makes_it]).sum() in (2, 3)  # the one in the middle
+        # The one in the middle, but at the ends the last one, so that the others lie between.
+        due = {0: (2, 3) if zero else (0,), 15: (len(members) - 1,)}.get(start, (2, 3))
+        assert (l2[members] < l2[makes_it]).sum() in due
+
+
+def test_a_path_is_a_polynomial_of_the_logarithm_through_its_leaders(x64):
+    l2 = jnp.asarray(np.random.default_rng(0).permutation(np.geomspace(1e-6, 1e2, 50)))
+    of_start, _ = _starts(l2, 16)
+    path = path_of(of_start, l2, 3)
+    log, nodes = np.log(np.repeat(l2, 3)), np.log(np.asarray(l2[of_start]))
+    for power in range(8):
+        np.testing.assert_allclose(path.weights @ nodes**power, log**power, rtol=1e-8, atol=1e-8)
+    family = np.asarray(path.family).reshape(50, 3)
+    leads = np.isin(np.arange(50), of_start)
+    np.testing.assert_array_equal(family[~leads], np.tile(np.arange(3), (34, 1)))
+    assert (family[leads] == -1).all()
+    for f in range(3):
+        np.testing.assert_array_equal(path.leaders[f] // 3, of_start)
+        assert (np.asarray(path.leaders[f]) % 3 == f).all()
+
+
+@pytest.mark.parametrize("m", [400, 40_000])  # led by pilots; from a sample
+def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
+    _, batch = problem(5, m)
+    penalties = jaxlr.Penalty(jnp.geomspace(1e-7, 1e-1, 48))
+    folds = np.arange(m) % 3
+
+    def run():
+        jax.clear_caches()
+        crossed = jaxlr.cross_validate(batch, penalties, folds=folds).solutions
+        return crossed, jaxlr.sweep(batch, penalties)
+
+    found = run()
+    monkeypatch.setattr(importlib.import_module("jaxlr.sweep"), "_path", lambda *_: None)
+    alone = run()
+    jax.clear_caches()
+    for a, b in zip(found, alone, strict=True):
+        assert (np.asarray(a.status) <= Status.PRECISION_REACHED).all()
+        np.testing.assert_allclose(a.loss, b.loss, rtol=1e-12)
+        assert a.num_passes.mean() < b.num_passes.mean()
+
+
+def test_penalties_that_are_equal_or_zero_have_no_place_on_a_path(x64):
+    _, batch = problem(3, 60)
+    l2 = np.geomspace(1e-4, 1.0, 40)
+    l2[:5], l2[10:16], l2[30] = 0, 1e-2, np.inf
+    found = jaxlr.sweep(batch, jaxlr.Penalty(jnp.asarray(l2)))
+    alone = jax.jit(jax.vmap(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2))))(jnp.asarray(l2))
+    good = np.isfinite(l2)
+    np.testing.assert_allclose(found.loss[good], alone.loss[good], rtol=1e-12)
+    assert (np.asarray(found.status)[good] <= Status.PRECISION_REACHED).all()
+    assert found.status[30] > Status.PRECISION_REACHED
 
 
 @pytest.mark.parametrize("count", [3, 100_000])
