@@ -13,6 +13,7 @@ bound below the excess.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 import warnings
@@ -120,7 +121,9 @@ def text(row: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(description="Fits real data sets with jaxlr's defaults.")
+    parser.add_argument("words", nargs="*", help="of the names of data sets: those, not all")
+    words = parser.parse_args().words
     rows, names = [], set()
     for found in itertools.chain(sets.scikit_learns(), sets.statsmodels(), sets.rs()):
         if words and not any(word in found.name for word in words):
@@ -128,6 +131,8 @@ def main() -> None:
         print(found.name, end=" ", flush=True)
         names.add(found.name)
         rows += compare(found)
+    if not rows:
+        parser.error(f"no data set has {' or '.join(words)} in its name")
     print("\n")
     print_table([text(row) for row in rows])
     failed = [row for row in rows if not all(row["kept"].values())]
