@@ -24,6 +24,7 @@ from jaxlr.wide import Basis, into, narrow
 
 _STARTS = 16
 _NEXT = 8  # leaders that a lane begins between
+_WILD = 32  # sum of sizes of a polynomial's weights; at most some 11 between even nodes
 # Where the penalty of P is another than that of the lane by more than this, the lane makes a P of
 # its own: the decrement would be too small by as much as P's is stronger, or, where it is weaker,
 # as the scale that L-BFGS gives P shrinks what P says of the intercept.
@@ -85,7 +86,7 @@ def share(
     """Return what all lanes share.
 
     Neighbours among the penalties share a start: the middle one of them makes it, and of the
-    weakest and of the strongest ones the last, that the others are between those that make one.
+    weakest ones the weakest, so that the others lie between penalties that make one.
 
     Args:
         problem: the problem.
@@ -146,9 +147,9 @@ def _starts(l2: Array, count: int) -> tuple[Array, Array]:
     last = np.searchsorted(group, np.arange(count), side="right") - 1
     middle = (first + last) // 2  # of two the weaker one, whose decrements are safe
     outer = middle.copy()
-    outer[0], outer[-1] = first[0], last[-1]
+    outer[0] = first[0]
     middle, outer = ranked[middle], ranked[outer]
-    made = jnp.where(l2[outer] > 0, outer, middle)
+    made = jnp.where(fair[outer] & (l2[outer] > 0), outer, middle)
     of_start = jnp.where(fair[made], made, ranked[first])
     return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(jnp.asarray(group, jnp.int32))
 
@@ -157,18 +158,19 @@ def path_of(leads: Array, l2: Array, families: int) -> Path:
     """Return the path of lanes `(P, families)`: those of some penalties lead the others.
 
     Parameters are smooth functions of log l2: a lane begins at the polynomial through the ends of
-    the leaders next to its penalty, Lagrange's.
+    the leaders next to its penalty, Lagrange's; but where that would be wild, as between nodes of
+    very uneven distances and far outside them, it waits for nobody.
 
     Args:
         leads: which penalties lead, in ascending order of them, `(S,)` integers.
         l2: of all penalties, `(P,)`.
         families: how many; a lane's number is `penalty·families + family`.
     """
-    P, S = len(l2), len(leads)
+    S = len(leads)
     nodes = jnp.log(l2[leads])
 
     def polynomial(x: Array) -> Array:
-        """Return the weights of the nodes in its value at x; NaN where nodes are equal."""
+        """Return the weights of the nodes in its value at x."""
         first = jnp.clip(jnp.searchsorted(nodes, x) - _NEXT // 2, 0, S - _NEXT)
         near = lax.dynamic_slice_in_dim(nodes, first, _NEXT)
         ratios = (x - near[None]) / (near[:, None] - near[None])
@@ -176,7 +178,8 @@ def path_of(leads: Array, l2: Array, families: int) -> Path:
         return lax.dynamic_update_slice_in_dim(jnp.zeros_like(nodes), weights, first, 0)
 
     weights = jax.vmap(polynomial)(jnp.log(l2))
-    alone = jnp.zeros(P, bool).at[leads].set(True)
+    tame = jnp.abs(weights).sum(axis=1) <= _WILD  # and so finite
+    alone = (~tame).at[leads].set(True)
     family = jnp.where(alone[:, None], -1, jnp.arange(families)[None])
     leaders = leads[None] * families + jnp.arange(families)[:, None]
     return Path(leaders, family.reshape(-1), jnp.repeat(weights, families, axis=0))
@@ -207,7 +210,7 @@ def fit_lanes(
             others begin where they end.
         kept: whether the results begin with those of the pilots. If not, they need only be near
             their optimum.
-        path: None, or which lanes begin between others: of the results.
+        path: None, or which of the lanes begin between others; pilots that are kept are in it.
     """
     dtype = shared.starts.params.w.dtype
     tol = default_tolerance(dtype) if problem.tol is None else problem.tol
@@ -236,6 +239,8 @@ def fit_lanes(
     if path is not None:
         early = early + (path.family < 0)
     rank = which - len(which) * early
+    if path is not None:
+        path = path._replace(weights=lax.stop_gradient(path.weights).astype(dtype))
     first = task if kept else rough(task)
     ends = solve_lanes(
         fixed, lanes, starts, which, far, rank, task, size, count, first, curvature, path

@@ -37,10 +37,11 @@ class Path(NamedTuple):
     """Lanes that begin between the ends of others, which lead them.
 
     Args:
-        leaders: of each family of lanes, which lanes lead, `(families, leaders)` integers.
+        leaders: of each family of lanes, which lanes lead, `(families, leaders)` integers; they
+            are of no family.
         family: of each lane, `(lanes,)` integers; −1 of one that waits for nobody.
         weights: of each lane for the leaders of its family, `(lanes, leaders)`: it begins at their
-            sum, or at its start where that is not finite or one of them has not been found.
+            sum, or at its start where one whose weight is not 0 has not found its optimum.
     """
 
     leaders: Array
@@ -109,8 +110,8 @@ def solve_lanes(
         done, place = ~solve.unfinished(room.state), jnp.arange(size)
         may = ~room.begun & ((jnp.arange(count) < pilots) | ~room.closed[which])
         if path is not None:
-            there = room.ended[path.leaders[path.family]] | (path.weights == 0)
-            may &= (path.family < 0) | there.all(axis=1)
+            ready = room.ended[path.leaders[path.family]] | (path.weights == 0)
+            may &= (path.family < 0) | ready.all(axis=1)
         first_come = jnp.argsort(jnp.where(may, rank, jnp.iinfo(jnp.int32).max)).astype(jnp.int32)
         before = (done[None] & (place[None] < place[:, None])).sum(axis=1)  # places that are free
         lane = jnp.where(before < may.sum(), first_come[before], count)

@@ -262,7 +262,7 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
         return shared.batch, problem.penalty(axes, i)
 
     count, starts = len(lanes), len(shared.penalties)
-    path = _path(problem, shared, count, 1)
+    path = _path(problem, shared, led, count, 1, size)
     if not led:
         which = shared.which[lanes]
         return fit_lanes(problem, shared, objective, lanes, which, size, finish, path=path)
@@ -280,11 +280,14 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
     return jax.tree.map(lambda a: a[place], results)
 
 
-def _path(problem: Problem, shared: Shared, lanes: int, families: int) -> Path | None:
-    """Return the path of the lanes where penalties share starts and all lanes are there."""
+def _path(
+    problem: Problem, shared: Shared, led: bool, lanes: int, families: int, size: int
+) -> Path | None:
+    """Return the path of the lanes where all are there, some wait, and starts have a good P."""
     l2 = problem.penalties.l2
-    alone = len(shared.penalties) == len(l2)
-    if alone or problem.init is not None or lanes != len(l2) * families:
+    shares = len(shared.penalties) < len(l2) and problem.init is None
+    waits = led or (not sees_all(problem.batch) and lanes > size)
+    if not (shares and waits and lanes == len(l2) * families):
         return None
     return path_of(shared.penalties, l2, families)
 
@@ -308,6 +311,6 @@ def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: 
         inside = parts(problem.batch, folds, place[1])[1]
         return certified_and_scored(batch, inside, penalty, end, Q)
 
-    path = _path(problem, shared, count, families)
+    path = _path(problem, shared, led, count, families, size)
     which = shared.which[places[0]]
     return fit_lanes(problem, shared, objective, places, which, size, finish, pilots, path=path)
