@@ -1,7 +1,6 @@
 """Sweeps and cross-validation against single fits and scikit-learn."""
 
 import dataclasses
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 import jaxlr
-from jaxlr.problem import _starts, path_of
+from jaxlr.problem import _starts
 from jaxlr.sweep import select
 from jaxlr.types import Status
 from tests.helpers import assert_close, problem
@@ -46,89 +45,6 @@ def test_penalties_that_are_near_each_other_share_a_start(zero):
         # The one in the middle, but the weakest of the weakest ones.
         due = (0,) if start == 0 and not zero else (2, 3)
         assert (l2[members] < l2[makes_it]).sum() in due
-
-
-def test_a_path_is_a_polynomial_of_the_logarithm_through_its_leaders(x64):
-    l2 = jnp.asarray(np.random.default_rng(0).permutation(np.geomspace(1e-6, 1e2, 50)))
-    of_start, _ = _starts(l2, 16)
-    path = path_of(of_start, l2, 3)
-    log, nodes = np.log(np.repeat(l2, 3)), np.log(np.asarray(l2[of_start]))
-    for power in range(8):
-        np.testing.assert_allclose(path.weights @ nodes**power, log**power, rtol=1e-8, atol=1e-8)
-    family = np.asarray(path.family).reshape(50, 3)
-    leads, beyond = np.isin(np.arange(50), of_start), np.asarray(l2) > l2[of_start].max()
-    np.testing.assert_array_equal(family[~leads & ~beyond], np.tile(np.arange(3), (33, 1)))
-    assert (family[leads] == -1).all()
-    for f in range(3):
-        np.testing.assert_array_equal(path.leaders[f] // 3, of_start)
-        assert (np.asarray(path.leaders[f]) % 3 == f).all()
-
-
-@pytest.mark.parametrize("m", [400, 40_000])  # led by pilots; from a sample
-def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
-    _, batch = problem(5, m)
-    penalties = jaxlr.Penalty(jnp.geomspace(1e-7, 1e-1, 70))
-    folds = np.arange(m) % 3
-
-    def run():
-        jax.clear_caches()
-        crossed = jaxlr.cross_validate(batch, penalties, folds=folds).solutions
-        return crossed, jaxlr.sweep(batch, penalties)
-
-    found = run()
-    monkeypatch.setattr(importlib.import_module("jaxlr.sweep"), "_path", lambda *_: None)
-    alone = run()
-    jax.clear_caches()
-    for a, b in zip(found, alone, strict=True):
-        assert (np.asarray(a.status) <= Status.PRECISION_REACHED).all()
-        np.testing.assert_allclose(a.loss, b.loss, rtol=1e-12)
-        assert a.num_passes.mean() < b.num_passes.mean()
-
-
-WILD = {
-    "clustered": np.append(np.geomspace(1e-3, 1.0003e-3, 94), np.geomspace(1e-2, 1e3, 6)),
-    "far from the others": np.append([0, 1e-12], np.geomspace(1e-4, 1.0, 98)),
-    "infinite": np.append(np.geomspace(1e-6, 10.0, 99), np.inf),
-}
-
-
-@pytest.mark.parametrize("name", WILD)
-@pytest.mark.parametrize("m", [200, 40_000])
-def test_no_lane_begins_at_a_wild_polynomial(x64_off, name, m):
-    _, batch = problem(3, m, dtype="float32")
-    l2 = jnp.asarray(WILD[name], "float32")
-    found = jaxlr.sweep(batch, jaxlr.Penalty(l2))
-    alone = jax.jit(jax.vmap(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2))))(l2)
-    good = np.isfinite(WILD[name])
-    assert (np.asarray(found.status)[good] <= Status.PRECISION_REACHED).all()
-    np.testing.assert_allclose(found.loss[good], alone.loss[good], rtol=1e-6)
-    assert found.num_passes.sum() <= alone.num_passes.sum()
-
-
-def test_penalties_in_float64_of_features_in_float32(x64):
-    _, batch = problem(3, 100, dtype="float32")
-    penalties = jaxlr.Penalty(jnp.geomspace(1e-5, 1.0, 40))
-    swept = jaxlr.sweep(batch, penalties)
-    crossed = jaxlr.cross_validate(batch, penalties, folds=np.arange(100) % 3)
-    assert swept.params.w.dtype == crossed.solutions.params.w.dtype == "float32"
-    assert (np.asarray(crossed.solutions.status) <= Status.PRECISION_REACHED).all()
-    _, slopes = jax.jvp(
-        lambda l2: jaxlr.sweep(batch, jaxlr.Penalty(l2)).loss, (penalties.l2,), (penalties.l2,)
-    )
-    squares = (np.asarray(swept.params.w, float) ** 2).sum(axis=1)
-    np.testing.assert_allclose(slopes, penalties.l2 * squares / 2, rtol=1e-5)
-
-
-def test_penalties_that_are_equal_or_zero_have_no_place_on_a_path(x64):
-    _, batch = problem(3, 60)
-    l2 = np.geomspace(1e-4, 1.0, 40)
-    l2[:5], l2[10:16], l2[30] = 0, 1e-2, np.inf
-    found = jaxlr.sweep(batch, jaxlr.Penalty(jnp.asarray(l2)))
-    alone = jax.jit(jax.vmap(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2))))(jnp.asarray(l2))
-    good = np.isfinite(l2)
-    np.testing.assert_allclose(found.loss[good], alone.loss[good], rtol=1e-12)
-    assert (np.asarray(found.status)[good] <= Status.PRECISION_REACHED).all()
-    assert found.status[30] > Status.PRECISION_REACHED
 
 
 @pytest.mark.parametrize("count", [3, 100_000])
