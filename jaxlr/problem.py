@@ -145,12 +145,10 @@ def _starts(l2: Array, count: int) -> tuple[Array, Array]:
     group = np.arange(P) * count // P
     first = np.searchsorted(group, np.arange(count))
     last = np.searchsorted(group, np.arange(count), side="right") - 1
-    middle = (first + last) // 2  # of two the weaker one, whose decrements are safe
-    outer = middle.copy()
-    outer[0] = first[0]
-    middle, outer = ranked[middle], ranked[outer]
-    made = jnp.where(fair[outer] & (l2[outer] > 0), outer, middle)
-    of_start = jnp.where(fair[made], made, ranked[first])
+    middle = ranked[(first + last) // 2]  # of two the weaker one, whose decrements are safe
+    weakest = fair[ranked[0]] & (l2[ranked[0]] > 0)
+    middle = middle.at[0].set(jnp.where(weakest, ranked[0], middle[0]))
+    of_start = jnp.where(fair[middle], middle, ranked[first])
     return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(jnp.asarray(group, jnp.int32))
 
 
