@@ -33,8 +33,9 @@ _STEP = 2  # the same between two steps of a bar, or entries of a checkpoint
 def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> int:
     """Return how many lanes to run at once.
 
-    As many as share a pass over X well, and a sixth of them where they are many: when lanes are
-    done others take their places (see `queue`), but for the last ones there are no others.
+    As many as share a pass over X well, and a tenth of them where they are many: when lanes are
+    done others take their places (see `queue`), but for the last ones there are no others, and
+    lanes that wait for others need no place yet.
 
     Args:
         batch: the examples.
@@ -43,7 +44,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
         own: bytes an example that each lane has for itself.
 
     >>> chunk_size(Batch(jnp.ones((30, 569)), jnp.ones(569)), 1000)
-    166
+    100
     """
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
     itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
@@ -52,7 +53,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     values = _TEMPORARIES * examples * K + _MATRICES * matrix + _VECTORS * parameters
     most = max(_FEWEST, _LOGITS // (examples * K))
     most = max(1, min(most, memory // (values * itemsize + own * batch.m_examples)))
-    return min(lanes, most, max(_FEWEST, lanes // 6))
+    return min(lanes, most, max(_FEWEST, lanes // 10))
 
 
 def split(lanes: Any, size: int) -> Any:

@@ -77,11 +77,32 @@ def start(x: Array) -> Search:
 
 
 def restart(search: Search, x: Array) -> Search:
-    """Return a search that has yet to evaluate x, `(d,)`: the start, or its own point anew.
+    """Return a search that has yet to evaluate its start x, `(d,)`.
 
     That is all it takes: what a search knows has no effect where its value is infinite.
     """
     return search._replace(x=x, value=jnp.full_like(search.value, jnp.inf))
+
+
+def with_another(search: Search, preconditioned: Array) -> Search:
+    """Return a search that goes on from its point with another P; no evaluation is lost.
+
+    Args:
+        search: where it stands, a point evaluated.
+        preconditioned: P·grad, of the new P.
+    """
+    norm = search.grad @ preconditioned
+    return search._replace(
+        preconditioned=preconditioned,
+        direction=-preconditioned,
+        step=jnp.ones_like(search.step),
+        decrement=norm / 2,
+        inverse=jnp.zeros_like(search.inverse),  # and so no pairs
+        scale=jnp.ones_like(search.scale),
+        milestone=norm,
+        stalls=jnp.zeros_like(search.stalls),
+        status=jnp.where(jnp.isfinite(norm), search.status, Status.NOT_FINITE).astype(jnp.int32),
+    )
 
 
 def minimize(

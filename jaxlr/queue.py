@@ -7,7 +7,7 @@ shapes stay those of one compiled program.
 Where there are several lanes to a start, and no sample to begin with, one lane of each is solved
 first, a pilot: the others of that start wait until it has ended, and begin there. Meanwhile those
 of other starts run beside it. Lanes of a path wait for those that lead them, and begin between
-their ends.
+their ends, with the P of one of them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status
 _TOL, _PASSES = 1e-5, 40  # of a pilot that is to be no more
 _SAVED = 5  # passes that a lane saves where the curvature is that of where its pilot ended
 _SMALL = 2**15  # numbers in an L of which many are copied at once
+_LEFT = 2**24  # numbers in all L that leaders may leave
 _IDLE = -2  # the status of a place for which no lane is left
 _ITS = Task(None, 0, 0)  # the axes of lanes of a task that tells pilots from others
 
@@ -37,10 +38,10 @@ class Path(NamedTuple):
     """Lanes that begin between the ends of others, which lead them.
 
     Args:
-        leaders: of each family of lanes, which lanes lead, `(families, leaders)` integers; they
-            are of no family.
+        leaders: of each family of lanes, which lanes lead, one for each start in their order,
+            `(families, starts)` integers; they are of no family.
         family: of each lane, `(lanes,)` integers; −1 of one that waits for nobody.
-        weights: of each lane for the leaders of its family, `(lanes, leaders)`: it begins at their
+        weights: of each lane for the leaders of its family, `(lanes, starts)`: it begins at their
             sum, or at its start where one whose weight is not 0 has not found its optimum.
     """
 
@@ -57,7 +58,7 @@ class _Room(NamedTuple):
     L: Array
     ends: End  # of all lanes, parameters and gradients flat
     x: Array  # where lanes start: flat parameters, L, whether it is blind, and whether to wait
-    first_L: Array
+    first_L: Array  # and those that leaders leave
     blind: Array
     closed: Array
     last: Array  # whether no lane waits: those that are in a place run to their ends
@@ -102,6 +103,14 @@ def solve_lanes(
     followers = (count - pilots) / max(pilots, 1)
     there = pilots and solve.renewal_price(batch, starts.L[0]) <= _SAVED * followers
 
+    # Lanes that take the L of the leader of their start: where those that are left need not much.
+    heirs, numbers = path, starts.L[0].size
+    if heirs is not None and (numbers > _SMALL or numbers * heirs.leaders.size > _LEFT):
+        heirs = None
+    if heirs is not None:
+        place = len(starts.L) + jnp.arange(heirs.leaders.size).reshape(heirs.leaders.shape)
+        left = jnp.full(count + 1, len(starts.L) + place.size).at[heirs.leaders].set(place)
+
     def its(lane: Array) -> Task:
         return Task(task.centre, tol[lane], most[lane])
 
@@ -119,7 +128,7 @@ def solve_lanes(
         row = jnp.minimum(lane, count - 1)
         stale, x = room.blind[which[row]] | far[row], room.x[which[row]]
         if path is not None:
-            x = _between(path, room.ends, row, x)
+            x = _between(path, _led(path, room.ends, row), room.ends, row, x)
         state = jax.vmap(solve.restarted, (0, 0, 0, 0, _ITS))(room.state, done, x, stale, its(lane))
         status = jnp.where(lane < count, state.search.status, _IDLE)
         state = state._replace(search=state.search._replace(status=status))
@@ -134,26 +143,32 @@ def solve_lanes(
         many, last = solve.unfinished(room.state).sum(), room.begun.all()
         fewest = jnp.where(last, 0, jnp.maximum(many - jnp.maximum(1, many // 4), 0))
         new = ~jnp.isfinite(room.state.search.value) & solve.unfinished(room.state)
-        L = _begun(new & ~room.state.stale, room.L, room.first_L, start)
+        source = start
+        if heirs is not None:
+            leader = heirs.leaders[heirs.family[row], start]
+            there_is = room.ended[leader] & _found(room.ends.status[leader])
+            there_is &= _led(heirs, room.ends, row)
+            source = jnp.where(there_is, left[leader], start)
+        L = _begun(new & ~room.state.stale, room.L, room.first_L, source)
 
         def step(carry):
             state, L = carry
             new = ~jnp.isfinite(state.search.value)
             own = ~(new & room.blind[start]) | jnp.array(curvature is None)
 
-            def make(i: Array, L: Array) -> Array:
+            def make(i: Array, old: tuple[Array, Array]) -> tuple[Array, Array]:
                 one, lane = jax.tree.map(lambda a: a[i], (state, mine))
                 batch, penalty = objective(lane)
 
                 def its_own() -> Curvature:
-                    return solve.own_curvature(one, L, batch, task)
+                    return solve.own_curvature(one, old[0], batch, task)
 
-                if curvature is None:
-                    return factorise(its_own(), penalty).L
-                return factorise(lax.cond(own[i], its_own, lambda: curvature), penalty).L
+                H = its_own() if curvature is None else lax.cond(own[i], its_own, lambda: curvature)
+                L = factorise(H, penalty).L
+                return L, solve.functions(L, batch, penalty, task)[1](one.search.grad)
 
-            L = _made(state.stale & solve.unfinished(state), L, make)
-            state = solve.renewed(state, own)
+            L, Pg = _made(state.stale & solve.unfinished(state), (L, state.search.grad), make)
+            state = jax.vmap(solve.renewed)(state, own, Pg)
             state = jax.vmap(
                 lambda state, L, lane, task: solve.advance(state, L, *objective(lane), task),
                 in_axes=(0, 0, 0, _ITS),
@@ -173,12 +188,15 @@ def solve_lanes(
         ended = jnp.where(solve.unfinished(state), count, room.lane)
         ended = room.ended.at[ended].set(True, mode="drop")
         room = room._replace(state=state, L=L, ends=ends, ended=ended, last=last)
+        if heirs is not None:
+            first_L = room.first_L.at[left[room.lane]].set(L, mode="drop")
+            room = room._replace(first_L=first_L)
         if not pilots:
             return room
         # Where pilot i has ended those of start i may begin: there, if it has found the optimum.
         ended = (room.lane < pilots) & ~solve.unfinished(state)
         found = ended & _found(state.search.status)
-        of_ended, of_found = (jnp.where(a, room.lane, len(starts.L)) for a in (ended, found))
+        of_ended, of_found = (jnp.where(a, room.lane, len(room.first_L)) for a in (ended, found))
         return room._replace(
             x=room.x.at[of_found].set(state.search.x, mode="drop"),
             first_L=room.first_L.at[of_found].set(L, mode="drop"),
@@ -194,23 +212,30 @@ def solve_lanes(
     ends = solve.ended(nobody)
     ends = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), ends)
     lane, begun = jnp.full(size, count, jnp.int32), jnp.zeros(count, bool)
-    closed = jnp.full(len(starts.L), pilots > 0)
+    closed, first_L = jnp.full(len(starts.L), pilots > 0), starts.L
+    if heirs is not None:
+        nothing = jnp.zeros((heirs.leaders.size, *L.shape[1:]), L.dtype)
+        first_L = jnp.concatenate([first_L, nothing])
     room = _Room(
-        lane, begun, begun, nobody, L, ends, x, starts.L, starts.blind, closed, jnp.array(False)
+        lane, begun, begun, nobody, L, ends, x, first_L, starts.blind, closed, jnp.array(False)
     )
     ends = lax.while_loop(lambda room: ~room.last, run, room).ends
     return jax.vmap(lambda end: solve.unflattened(end, batch))(ends)
 
 
-def _between(path: Path, ends: End, lane: Array, x: Array) -> Array:
-    """Return where lanes begin that wait for others, and x where they do not."""
-    family, weights = path.family[lane], path.weights[lane]
-    leaders = path.leaders[family]  # (places, leaders)
-    good = (_found(ends.status[leaders]) | (weights == 0)).all(axis=1) & (family >= 0)
-    weights = jnp.where(good[:, None], weights, 0)
+def _led(path: Path, ends: End, lane: Array) -> Array:
+    """Return whether lanes begin between others, all of which have found their optimum."""
+    found = _found(ends.status[path.leaders[path.family[lane]]]) | (path.weights[lane] == 0)
+    return found.all(axis=1) & (path.family[lane] >= 0)
+
+
+def _between(path: Path, led: Array, ends: End, lane: Array, x: Array) -> Array:
+    """Return where lanes begin between others, and x where they do not."""
+    weights = jnp.where(led[:, None], path.weights[lane], 0)
+    leaders = path.leaders[path.family[lane]]  # (places, leaders)
     there = jnp.einsum("pl,pld->pd", weights, ends.params[leaders], precision="highest")
-    good &= jnp.isfinite(there).all(axis=1)
-    return jnp.where(good[:, None], there, x)
+    led &= jnp.isfinite(there).all(axis=1)
+    return jnp.where(led[:, None], there, x)
 
 
 def rough(task: Task) -> Task:
@@ -244,18 +269,20 @@ def _begun(new: Array, L: Array, first_L: Array, start: Array) -> Array:
     return _made(new, L, lambda i, _: first_L[start[i]])
 
 
-def _made(todo: Array, L: Array, make: Callable[[Array, Array], Array]) -> Array:
-    """Return L with `make(i, Lᵢ)` in the places that are to do, one by one: it may be large."""
+def _made(todo: Array, all: Any, make: Callable[[Array, Any], Any]) -> Any:
+    """Return all with `make(i, allᵢ)` in the places that are to do, one by one: it may be large."""
     place = jnp.arange(len(todo))
 
     def after(i: Array | int) -> Array:
         return jnp.min(place, initial=len(todo), where=todo & (place > i))
 
     def one(carry):
-        i, L = carry
-        return after(i), lax.dynamic_update_index_in_dim(L, make(i, L[i]), i, 0)
+        i, all = carry
+        made = make(i, jax.tree.map(lambda a: a[i], all))
+        put = lax.dynamic_update_index_in_dim
+        return after(i), jax.tree.map(lambda a, b: put(a, b, i, 0), all, made)
 
-    return lax.while_loop(lambda carry: carry[0] < len(todo), one, (after(-1), L))[1]
+    return lax.while_loop(lambda carry: carry[0] < len(todo), one, (after(-1), all))[1]
 
 
 def _select(here: Array, a: Any, b: Any) -> Any:

@@ -28,7 +28,7 @@ from jaxlr.null import null_model
 from jaxlr.objective import value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
-_STAGE = 4  # passes between two decisions
+_STAGE = 3  # passes between two decisions
 _NEAR = 0.1  # of the value: within it another P of low rank leads on no faster, but where it stalls
 _POINTWISE = 64  # operations that the loss of one logit costs
 
@@ -59,7 +59,7 @@ class State(NamedTuple):
         share: of the way from the null model to the point, where L was made, `()`.
         value: of the objective there; infinite if that was not the point.
         before: the decrement when it was last decided how to go on; infinite at first.
-        passed: passes since then; −1 after L was made anew.
+        passed: passes since then; −1 where its point is yet to be evaluated.
         stale: whether L is to be made anew.
     """
 
@@ -88,7 +88,7 @@ def begin(x: Array, stale: Array, task: Task) -> State:
     """Return a lane at its start, x `(d,)`; stale: whether L is to be made anew."""
     infinite, one = jnp.array(jnp.inf, x.dtype), jnp.ones((), x.dtype)
     search = minimize.start(x)._replace(status=_first_status(task))
-    return State(search, one, infinite, infinite, jnp.int32(0), stale)
+    return State(search, one, infinite, infinite, jnp.int32(-1), stale)
 
 
 def _first_status(task: Task) -> Array:
@@ -110,7 +110,7 @@ def restarted(state: State, done: Array, x: Array, stale: Array, task: Task) -> 
         jnp.where(done, 1, state.share),
         jnp.where(done, jnp.inf, state.value),
         jnp.where(done, jnp.inf, state.before),
-        jnp.where(done, 0, state.passed),
+        jnp.where(done, -1, state.passed),
         jnp.where(done, stale, state.stale),
     )
 
@@ -133,28 +133,28 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
 
 
-def renewed(state: State, own: Array) -> State:
-    """Return how the state goes on with another L, where it was stale: from its point anew.
+def renewed(state: State, own: Array, preconditioned: Array) -> State:
+    """Return how the state goes on with another L, where it was stale: from its point.
 
     Args:
-        state: of one lane, or of many.
+        state: of one lane.
         own: whether L was made of `own_curvature`, which took a pass.
+        preconditioned: P·grad of the new L.
     """
-    search, stale, passed = state.search, state.stale, state.stale & own
-    share = _share(state)
-    value = jnp.where(share == 1, search.value, jnp.inf)
-    again = minimize.restart(search, search.x).value
-    search = search._replace(
-        value=jnp.where(stale, again, search.value), num_passes=search.num_passes + passed
-    )
-    return State(
-        search,
-        jnp.where(stale, share, state.share),
-        jnp.where(stale, value, state.value),
-        jnp.where(stale, jnp.inf, state.before),
-        jnp.where(passed, -1, state.passed),
+    search, stale, share = state.search, state.stale, _share(state)
+    first = ~jnp.isfinite(search.value)  # nothing is known yet of its point
+    anew = minimize.with_another(search, preconditioned)
+    anew = State(
+        jax.tree.map(lambda a, b: jnp.where(first, a, b), search, anew),
+        share,
+        jnp.where(share == 1, search.value, jnp.inf),
+        jnp.where(first, jnp.inf, anew.decrement),
+        jnp.where(first, -1, 0),
         jnp.zeros_like(stale),
     )
+    state = jax.tree.map(lambda a, b: jnp.where(stale, b, a), state, anew)
+    num_passes = state.search.num_passes + (stale & own)
+    return state._replace(search=state.search._replace(num_passes=num_passes))
 
 
 def _share(state: State) -> Array:
@@ -265,14 +265,15 @@ def solve(
         # A loop of one turn or none: under vmap it runs only if a lane needs it. What does not
         # depend on its state a compiler would move out of it, to be made always.
         def make(carry):
-            stale, L = carry
+            stale, L, _ = carry
             x = jnp.where(stale, state.search.x, 0)
             moved = state._replace(search=state.search._replace(x=x))
-            H = own_curvature(moved, L, batch, task)
-            return jnp.zeros_like(stale), factorise(H, penalty).L
+            L = factorise(own_curvature(moved, L, batch, task), penalty).L
+            return jnp.zeros_like(stale), L, functions(L, batch, penalty, task)[1](grad)
 
-        _, L = lax.while_loop(lambda carry: carry[0], make, (state.stale, L))
-        return advance(renewed(state, jnp.array(True)), L, batch, penalty, task), L
+        grad = state.search.grad
+        _, L, Pg = lax.while_loop(lambda carry: carry[0], make, (state.stale, L, grad))
+        return advance(renewed(state, jnp.array(True), Pg), L, batch, penalty, task), L
 
     first = begin(x, blind, task), factorise(curvature, penalty).L
     state, L = lax.while_loop(lambda carry: unfinished(carry[0]), step, first)

@@ -25,6 +25,26 @@ def test_quadratic_with_its_hessian_takes_two_passes(x64):
     assert (int(end.num_passes), int(end.status)) == (2, Status.CONVERGED)
 
 
+def test_another_preconditioner_costs_no_evaluation(x64):
+    """The step after it is that of the new P, whatever the pairs of before say."""
+    A = jnp.array([[2.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 1.0]])
+
+    def value_and_grad(x):
+        return (x - 2) @ A @ (x - 2) / 2, A @ (x - 2)
+
+    search, tol = minimize.start(jnp.zeros(3)), jnp.array(1e-20)
+    for _ in range(3):
+        search = minimize.advance(search, value_and_grad, lambda g: 0.2 * g, tol)
+    assert search.status == minimize.RUNNING
+    there = search.x
+    search = minimize.with_another(search, jnp.linalg.solve(A, search.grad))
+    np.testing.assert_allclose(search.decrement, value_and_grad(there)[0], rtol=1e-12)
+    search = minimize.advance(search, value_and_grad, lambda g: jnp.linalg.solve(A, g), tol)
+    np.testing.assert_allclose(search.x, 2.0, rtol=1e-12)
+    assert (int(search.num_passes), int(search.status)) == (4, Status.CONVERGED)
+    assert minimize.with_another(search, jnp.full(3, jnp.nan)).status == Status.NOT_FINITE
+
+
 def test_ill_conditioned_without_preconditioner(x64):
     scales = jnp.geomspace(1.0, 1e3, 12)
     end = run(lambda x: (scales * (x - 1) ** 2).sum(), np.zeros(12), tol=1e-18, max_passes=300)

@@ -101,7 +101,7 @@ def test_memory_decides_the_size_of_a_chunk():
     sizes = [lanes.chunk_size(batch, 100, memory) for memory in (1, 10**6, 10**9)]
     assert sizes[0] == 1
     assert sizes[0] < sizes[1] < sizes[2] == 64  # from there on a pass costs each the same
-    assert lanes.chunk_size(batch, 1000) == 166
+    assert lanes.chunk_size(batch, 1000) == 100
 
 
 @pytest.mark.slow

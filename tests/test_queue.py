@@ -31,6 +31,12 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None, path=None)
     return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size, path=path)
 
 
+def nearly_separable():
+    """Return examples where weak penalties take many passes."""
+    _, batch = problem(4, 80)
+    return dataclasses.replace(batch, y=(batch.X[0] > 0).astype(float).at[:4].set(1))
+
+
 @pytest.mark.parametrize(("size", "small"), [(1, 2**15), (3, 2**15), (3, 0), (9, 2**15)])
 def test_lanes_end_as_they_do_alone(x64, size, small, monkeypatch):
     """Whether the factors of their starts are copied at once or one by one."""
@@ -110,7 +116,7 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
 
     Where starts have no P, those who begin there make it of the curvature that all share.
     """
-    _, batch = problem(4, 80)
+    batch = nearly_separable()
     l2 = jnp.array([1e-3, 0.1])
     rng = np.random.default_rng(0)
     counts = jnp.asarray(rng.poisson(1.0, (8, 80)), "float64").at[0].set(1).at[1].set(jnp.nan)
@@ -147,8 +153,7 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
 
 
 def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
-    _, batch = problem(4, 80)
-    l2, made = jnp.array([10.0, 1e-9]), []
+    batch, l2, made = nearly_separable(), jnp.array([10.0, 1e-9]), []
     which = jnp.array([0, 1] + [0] * 10)
 
     def objective(lane):
@@ -183,3 +188,39 @@ def test_lanes_begin_between_their_leaders(x64):
     # At the optimum of lane 1, which is that of lane 3 as well, one pass sees that.
     assert int(found.num_passes[3]) == 1 < int(alone.num_passes[3])
     assert int(found.num_passes[4]) == int(alone.num_passes[4])
+
+
+@pytest.mark.parametrize("small", [0, 2**15])
+def test_a_lane_has_the_factor_of_the_leader_of_its_start(x64, small, monkeypatch):
+    """Where that has ended: at a P of zero every lane would be at its optimum."""
+    monkeypatch.setattr(queue, "_SMALL", small)
+    batch = nearly_separable()
+    l2 = jnp.array([1e-9, 1e-2, 1.0, 1.01e-2, 1e-2])
+    # Both begin a little beside the end of lane 1; of the start of lane 4 lane 0 is the leader,
+    # which has not begun.
+    leaders, family = jnp.array([[0, 1, 2]]), jnp.array([-1, -1, -1, 0, 0])
+    weights = jnp.array([[0.0] * 3] * 3 + [[0.0, 1.01, 0.0]] * 2)
+    null = null_model(batch)
+    H = make_curvature(null, batch)
+    which = jnp.array([0, 1, 2, 1, 0])
+    L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2[:3])
+    starts = queue.Starts(jax.tree.map(lambda a: jnp.stack([a] * 3), null), L, jnp.zeros(3, bool))
+    task = solve.Task(H.centre, jnp.asarray(1e-16, L.dtype), jnp.int32(200))
+    path = queue.Path(leaders, family, weights)
+
+    def objective(i):
+        return batch, jaxlr.Penalty(l2[i])
+
+    def run():
+        rank, far = jnp.array([4, 0, 1, 2, 3], "int32"), jnp.zeros(5, bool)
+        return queue.solve_lanes(
+            objective, jnp.arange(5), starts, which, far, rank, task, 1, path=path
+        )
+
+    found = quick(run)()
+    assert (np.asarray(found.status) == Status.CONVERGED).all()
+    for i in (3, 4):
+        alone = jaxlr.fit(batch, jaxlr.Penalty(l2[i]), tol=1e-16)
+        np.testing.assert_allclose(found.value[i], alone.loss, rtol=1e-14)
+        np.testing.assert_allclose(found.params.w[i], alone.params.w, rtol=1e-5)
+    assert (int(found.num_passes[3]) <= 5) == (small > 0)
