@@ -16,7 +16,14 @@ from jaxlr.fit import certified, default_tolerance
 from jaxlr.implicit import as_optimum
 from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
-from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample
+from jaxlr.pilot import (
+    Starts,
+    factorise_at,
+    finite_curvature,
+    fit_samples,
+    sample,
+    sees_all,
+)
 from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.solve import End, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
@@ -150,6 +157,26 @@ def _starts(l2: Array, count: int) -> tuple[Array, Array]:
     middle = middle.at[0].set(jnp.where(weakest, ranked[0], middle[0]))
     of_start = jnp.where(fair[middle], middle, ranked[first])
     return of_start, jnp.zeros(P, jnp.int32).at[ranked].set(jnp.asarray(group, jnp.int32))
+
+
+def find_path(
+    problem: Problem, shared: Shared, l2: Array, led: bool, lanes: int, families: int, size: int
+) -> Path | None:
+    """Return the path of lanes where all are there, some wait, and starts have a good P.
+
+    Args:
+        problem, shared: what the lanes share.
+        l2: of the penalties of a family; those of another one may all be larger by one factor.
+        led: whether pilots lead the others.
+        lanes: how many there are.
+        families: how many there would be.
+        size: how many lanes run at once.
+    """
+    shares = len(shared.penalties) < len(l2) and problem.init is None
+    waits = led or (not sees_all(problem.batch) and lanes > size)
+    if not (shares and waits and lanes == len(l2) * families):
+        return None
+    return path_of(shared.penalties, l2, families)
 
 
 def path_of(leads: Array, l2: Array, families: int) -> Path:

@@ -14,7 +14,7 @@ from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.losses import label_probabilities
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, path_of, share
+from jaxlr.problem import Problem, Shared, find_path, fit_lanes, fitted, num_starts, share
 from jaxlr.queue import Path
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.scores import Scores, certified_and_scored, credit
@@ -262,7 +262,7 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
         return shared.batch, problem.penalty(axes, i)
 
     count, starts = len(lanes), len(shared.penalties)
-    path = _path(problem, shared, led, count, 1, size)
+    path = find_path(problem, shared, problem.penalties.l2, led, count, 1, size)
     if not led:
         which = shared.which[lanes]
         return fit_lanes(problem, shared, objective, lanes, which, size, finish, path=path)
@@ -278,18 +278,6 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
     )  # fmt: skip
     place = jnp.argsort(order)
     return jax.tree.map(lambda a: a[place], results)
-
-
-def _path(
-    problem: Problem, shared: Shared, led: bool, lanes: int, families: int, size: int
-) -> Path | None:
-    """Return the path of the lanes where all are there, some wait, and starts have a good P."""
-    l2 = problem.penalties.l2
-    shares = len(shared.penalties) < len(l2) and problem.init is None
-    waits = led or (not sees_all(problem.batch) and lanes > size)
-    if not (shares and waits and lanes == len(l2) * families):
-        return None
-    return path_of(shared.penalties, l2, families)
 
 
 def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: int) -> Any:
@@ -311,6 +299,6 @@ def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: 
         inside = parts(problem.batch, folds, place[1])[1]
         return certified_and_scored(batch, inside, penalty, end, Q)
 
-    path = _path(problem, shared, led, count, families, size)
+    path = find_path(problem, shared, problem.penalties.l2, led, count, families, size)
     which = shared.which[places[0]]
     return fit_lanes(problem, shared, objective, places, which, size, finish, pilots, path=path)

@@ -1,5 +1,6 @@
 """Lanes that begin between those that lead them, along the penalties."""
 
+import dataclasses
 import importlib
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import jaxlr
 from jaxlr.problem import _starts, path_of
+from jaxlr.sklearn.splits import fit_splits
 from jaxlr.types import Status
 from tests.helpers import problem
 
@@ -41,13 +43,38 @@ def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
         return crossed, jaxlr.sweep(batch, penalties)
 
     found = run()
-    monkeypatch.setattr(importlib.import_module("jaxlr.sweep"), "_path", lambda *_: None)
+    monkeypatch.setattr(importlib.import_module("jaxlr.sweep"), "find_path", lambda *_: None)
     alone = run()
     jax.clear_caches()
     for a, b in zip(found, alone, strict=True):
         assert (np.asarray(a.status) <= Status.PRECISION_REACHED).all()
         np.testing.assert_allclose(a.loss, b.loss, rtol=1e-12)
         assert a.num_passes.mean() < b.num_passes.mean()
+
+
+def test_splits_of_scikit_learn_are_families_of_a_path(x64, monkeypatch):
+    """Their penalties differ by a factor for each split; repeated rows count."""
+    _, batch = problem(4, 90)
+    batch = dataclasses.replace(batch, weights=jnp.ones(90))
+    counts = np.random.default_rng(0).integers(0, 3, (4, 90)).astype("uint8")
+    l2 = jnp.geomspace(1e-6, 1e-1, 40)[None, ::-1] * 90 / jnp.asarray(counts.sum(axis=1))[:, None]
+
+    def run():
+        jax.clear_caches()
+        return fit_splits(batch, jnp.asarray(counts), l2, jnp.array(1e-20), 500)
+
+    found = run()
+    for f in range(4):
+        part = dataclasses.replace(batch, weights=jnp.asarray(counts[f], "float64"))
+        for i in (0, 17, 39):
+            alone = jaxlr.fit(part, jaxlr.Penalty(l2[f, i]))
+            np.testing.assert_allclose(found.loss[f, i], alone.loss, rtol=1e-12)
+            np.testing.assert_allclose(found.params.w[f, i], alone.params.w, rtol=1e-6)
+    monkeypatch.setattr(
+        importlib.import_module("jaxlr.sklearn.splits"), "find_path", lambda *_: None
+    )
+    assert found.num_passes.mean() < 0.9 * run().num_passes.mean()
+    jax.clear_caches()
 
 
 WILD = {

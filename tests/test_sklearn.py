@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import sklearn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -20,8 +19,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression as Reference
-from sklearn.linear_model import LogisticRegressionCV as ReferenceCV
-from sklearn.model_selection import GridSearchCV, GroupKFold, ShuffleSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -230,72 +228,6 @@ def test_what_cannot_be_learned_from_is_refused():
     model = BootstrapLogisticRegression(n_resamples=3).fit(FLOWERS, TWO)
     with pytest.raises(ValueError, match="confidence_level is 95: between 0 and 1 is due"):
         model.coef_interval(95)
-
-
-# --- Cross-validation ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"Cs": [0.05, 1.0], "scoring": "neg_log_loss"},
-        {"Cs": 2, "cv": ShuffleSplit(3, random_state=0), "scoring": None, "refit": False},
-        {"Cs": [0.3, 0.1, 1.0], "fit_intercept": False, "class_weight": "balanced"},
-    ],
-)
-def test_cross_validation_is_scikit_learns(n_classes, options):
-    X, y, c = problem(n_classes)
-    options = {"scoring": "neg_log_loss", **options}
-    layout = {"l1_ratios": (0.0,), "use_legacy_attributes": False}
-    model = LogisticRegressionCV(**options).fit(X, y, c)
-    expected = ReferenceCV(**options, **EXACT, **layout).fit(X, y, c)
-    for name in ("scores_", "coefs_paths_", "coef_", "intercept_", "Cs_", "C_"):
-        ours, theirs = getattr(model, name), getattr(expected, name)
-        assert np.shape(ours) == np.shape(theirs)
-        np.testing.assert_allclose(ours, theirs, atol=2e-6, rtol=1e-6)
-    assert model.n_iter_.shape == expected.n_iter_.shape
-    np.testing.assert_allclose(model.score(X, y), expected.score(X, y), rtol=1e-6)
-
-
-def test_a_split_may_hold_any_rows():
-    """Repeated and overlapping rows, masks, and a training set without one of the classes."""
-    rng = np.random.default_rng(1)
-    drawn, mask = rng.integers(0, 150, 150), np.arange(150) % 3 > 0
-    two = np.flatnonzero(SPECIES > 0)
-    splits = [(drawn, np.arange(20)), (mask, ~mask), (two, np.arange(75)), ([0, 60, 140, 0], [1])]
-    with pytest.warns(ConvergenceWarning, match="1 of 5 fits .* a class has no examples"):
-        model = LogisticRegressionCV(Cs=[0.5], cv=iter(splits)).fit(IRIS, SPECIES, WEIGHTS)
-    for path, score, (train, test) in zip(model.coefs_paths_, model.scores_, splits, strict=True):
-        if train is two:
-            assert np.isfinite(score).all()
-            continue
-        alone = Reference(C=0.5, **EXACT).fit(IRIS[train], SPECIES[train], WEIGHTS[train])
-        np.testing.assert_allclose(path[0, 0, :, :-1], alone.coef_, atol=1e-6)
-        probability = alone.predict_proba(IRIS[test])[np.arange(len(IRIS[test])), SPECIES[test]]
-        expected = np.average(np.log(probability), weights=WEIGHTS[test])
-        np.testing.assert_allclose(score[0, 0], expected, atol=1e-6)
-
-
-def test_a_score_that_is_nan_is_never_chosen():
-    def scorer(model, X, y):
-        return np.nan if abs(model.coef_).max() > 1 else abs(model.coef_).max()
-
-    assert LogisticRegressionCV(Cs=[1e-3, 1e-2, 1e3], scoring=scorer).fit(FLOWERS, TWO).C_ == 1e-2
-
-
-def test_metadata_are_routed_to_the_splitter_and_the_scorer():
-    groups = np.arange(100) % 4
-    with sklearn.config_context(enable_metadata_routing=True):
-        model = LogisticRegressionCV(Cs=[1.0], cv=GroupKFold(4))
-        model.fit(FLOWERS, TWO, groups=groups)
-        splits = GroupKFold(4).split(FLOWERS, TWO, groups)
-        for score, (train, test) in zip(model.scores_, splits, strict=True):
-            alone = Reference(**EXACT).fit(FLOWERS[train], TWO[train])
-            probability = alone.predict_proba(FLOWERS[test])[np.arange(25), TWO[test]]
-            np.testing.assert_allclose(score[0, 0], np.log(probability).mean(), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"groups cannot be passed on: .*enable_metadata_routing"):
-        model.fit(FLOWERS, TWO, groups=groups)
 
 
 # --- The bootstrap ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import log_expit, log_softmax
 from sklearn import get_config
 from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
@@ -119,13 +120,20 @@ class LogisticRegressionCV(LinearClassifier):
         warn_of_failures(lanes)
         self.Cs_, self.classes_ = Cs, data.classes
         coefs, intercepts = rows_of(lanes.params, data)
-        scorer = knowing(self._scorer(), data.classes)
+        scorer, plain = knowing(self._scorer(), data.classes), self.scoring == "neg_log_loss"
+        plain = plain and routed["score"].keys() <= {"sample_weight"}
+        places = np.searchsorted(data.classes, data.y)
         scores = np.empty((len(splits), len(Cs)))
         for f, (_, test) in enumerate(splits):
             options = {name: _of_rows(a, test, len(data.y)) for name, a in routed["score"].items()}
+            rows, labels, place = data.X[test], data.y[test], places[test]
             for p in range(len(Cs)):
-                model = _fitted(data.classes, coefs[f, p], intercepts[f, p])
-                scores[f, p] = scorer(model, data.X[test], data.y[test], **options)
+                coef, intercept = coefs[f, p], intercepts[f, p]
+                if plain:
+                    scores[f, p] = -_log_loss(coef, intercept, rows, place, **options)
+                else:
+                    model = _fitted(data.classes, coef, intercept)
+                    scores[f, p] = scorer(model, rows, labels, **options)
 
         ranked = np.where(np.isnan(scores), -np.inf, scores)  # a NaN is never chosen
         if self.refit:
@@ -225,6 +233,28 @@ def knowing(scorer: Callable, classes: np.ndarray) -> Callable:
         response_method=scorer._response_method,
         **options,
     )
+
+
+def _log_loss(
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    X: np.ndarray,
+    place: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Return what scikit-learn's scorer does, in a hundredth of its time where rows are few.
+
+    Args:
+        coef, intercept: of the fit.
+        X, place, sample_weight: rows, the places of their classes, and weights.
+    """
+    Z = X @ coef.T + intercept
+    if Z.shape[1] == 1:
+        log_p = log_expit(np.where(place == 1, Z[:, 0], -Z[:, 0]))
+    else:
+        log_p = log_softmax(Z, axis=1)[np.arange(len(Z)), place]
+    eps = np.finfo(Z.dtype).eps  # probabilities are cut off there
+    return -float(np.average(np.clip(log_p, np.log(eps), np.log1p(-eps)), weights=sample_weight))
 
 
 def _fitted(classes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> LogisticRegression:

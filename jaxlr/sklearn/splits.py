@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlr.lanes import Work, chunk_size, run
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, fitted, num_starts, share
+from jaxlr.problem import Problem, Shared, find_path, fit_lanes, fitted, num_starts, share
 from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
 
@@ -47,7 +47,7 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
     Args:
         batch: the examples, with an array of weights.
         counts: how often each split has each example, `(F, m)` integers.
-        l2: of each split, `(F, P)`.
+        l2: of each split, `(F, P)`: those of the last one, times a factor for each split.
         tol, max_passes: as for `jaxlr.fit`.
 
     Returns:
@@ -58,12 +58,14 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
     >>> fit_splits(batch, counts, jnp.full((2, 3), 0.1), 1e-9, 100).params.w.shape
     (2, 3, 1)
     """
-    shape = jnp.shape(l2)
-    places = tuple(place.reshape(-1) for place in np.indices(shape))
+    splits, penalties = jnp.shape(l2)
+    places = tuple(place.reshape(-1) for place in np.indices((penalties, splits)))
     problem = Problem(batch, Penalty(l2), None, counts, tol, max_passes)
     size = chunk_size(batch, len(places[0]))
     lanes = run(Work(_share, _splits, None), problem, places, size)
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(penalties, splits, *leaf.shape[1:]).swapaxes(0, 1), lanes
+    )
 
 
 def _share(problem: Problem, _: None, size: int) -> Shared:
@@ -82,20 +84,13 @@ def _splits(problem: Problem, shared: Shared, _: None, places: tuple, size: int)
     batch, l2 = shared.batch, problem.penalties.l2
 
     def objective(place: tuple) -> tuple[Batch, Penalty]:
-        split, i = place
+        i, split = place
         weights = SplitCounts(problem.folds, split, batch.weights)
         return dataclasses.replace(batch, weights=weights), Penalty(l2[split, i])
 
-    pilots = None
-    if _led(problem):
-        pilots = jnp.full(len(shared.penalties), len(l2) - 1), shared.penalties
-    return fit_lanes(
-        problem,
-        shared,
-        objective,
-        places,
-        shared.which[places[1]],
-        size,
-        fitted,
-        pilots,
-    )
+    led, pilots, count = _led(problem), None, len(places[0])
+    if led:
+        pilots = shared.penalties, jnp.full(len(shared.penalties), len(l2) - 1)
+    path = find_path(problem, shared, l2[-1], led, count, len(l2), size)
+    which = shared.which[places[0]]
+    return fit_lanes(problem, shared, objective, places, which, size, fitted, pilots, path=path)
