@@ -77,7 +77,7 @@ def start(x: Array) -> Search:
 
 
 def restart(search: Search, x: Array) -> Search:
-    """Return a search that has yet to evaluate its start x, `(d,)`.
+    """Return a search that has yet to evaluate x, `(d,)`: the start, or its own point anew.
 
     That is all it takes: what a search knows has no effect where its value is infinite.
     """

@@ -168,7 +168,7 @@ def solve_lanes(
                 return L, solve.functions(L, batch, penalty, task)[1](one.search.grad)
 
             L, Pg = _made(state.stale & solve.unfinished(state), (L, state.search.grad), make)
-            state = jax.vmap(solve.renewed)(state, own, Pg)
+            state = jax.vmap(solve.renewed, (0, 0, 0, _ITS))(state, own, Pg, task)
             state = jax.vmap(
                 lambda state, L, lane, task: solve.advance(state, L, *objective(lane), task),
                 in_axes=(0, 0, 0, _ITS),
@@ -255,7 +255,8 @@ def _found(status: Array) -> Array:
 def _with_curvature_there(state: State, pilot: Array, task: Task) -> State:
     """Let the pilots that have just found the optimum go on until L was made there."""
     search = state.search
-    there = jnp.abs(state.value - search.value) <= 1e-6 * jnp.abs(search.value)
+    near = jnp.maximum(1e-6 * jnp.abs(search.value), 10 * task.tol)
+    there = jnp.abs(state.value - search.value) <= near
     allowed = search.num_passes + 2 <= task.max_passes  # a curvature and a pass
     again = pilot & (search.status == Status.CONVERGED) & ~there & allowed
     status = jnp.where(again, minimize.RUNNING, search.status)

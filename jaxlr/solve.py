@@ -133,17 +133,23 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
 
 
-def renewed(state: State, own: Array, preconditioned: Array) -> State:
+def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> State:
     """Return how the state goes on with another L, where it was stale: from its point.
+
+    It has ended if by that L the point is the optimum.
 
     Args:
         state: of one lane.
         own: whether L was made of `own_curvature`, which took a pass.
         preconditioned: P·grad of the new L.
+        task: its task.
     """
     search, stale, share = state.search, state.stale, _share(state)
     first = ~jnp.isfinite(search.value)  # nothing is known yet of its point
     anew = minimize.with_another(search, preconditioned)
+    found = (anew.status == minimize.RUNNING) & (anew.decrement <= task.tol)
+    status = jnp.where(found, Status.CONVERGED, anew.status).astype(jnp.int32)
+    anew = anew._replace(status=status)
     anew = State(
         jax.tree.map(lambda a, b: jnp.where(first, a, b), search, anew),
         share,
@@ -274,7 +280,8 @@ def solve(
 
         grad = state.search.grad
         _, L, Pg = lax.while_loop(lambda carry: carry[0], make, (state.stale, L, grad))
-        return advance(renewed(state, jnp.array(True), Pg), L, batch, penalty, task), L
+        state = renewed(state, jnp.array(True), Pg, task)
+        return advance(state, L, batch, penalty, task), L
 
     first = begin(x, blind, task), factorise(curvature, penalty).L
     state, L = lax.while_loop(lambda carry: unfinished(carry[0]), step, first)

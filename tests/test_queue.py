@@ -152,6 +152,24 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
     np.testing.assert_array_equal(led.num_passes[second], plain.num_passes[second])
 
 
+def test_a_pilot_makes_one_curvature_where_it_has_ended(x64, monkeypatch):
+    batch, made = nearly_separable(), []
+    there = queue._with_curvature_there
+
+    def counted(state, *rest):
+        after = there(state, *rest)
+        jax.debug.callback(lambda n: made.append(int(n)), (after.stale & ~state.stale).sum())
+        return after
+
+    monkeypatch.setattr(queue, "_with_curvature_there", counted)
+    jax.clear_caches()
+    penalties = jaxlr.Penalty(jnp.geomspace(1e-3, 1e-1, 8))
+    jaxlr.cross_validate(batch, penalties, folds=np.arange(80) % 4)
+    jax.effects_barrier()
+    jax.clear_caches()
+    assert 0 < sum(made) <= 8
+
+
 def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
     batch, l2, made = nearly_separable(), jnp.array([10.0, 1e-9]), []
     which = jnp.array([0, 1] + [0] * 10)

@@ -74,6 +74,15 @@ def test_log_losses_are_the_scorers(n_classes, dtype, scale):
         np.testing.assert_allclose(-found, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
+def test_weights_to_score_by_may_be_a_column_but_not_all_zero():
+    column, none = WEIGHTS[:100, None], np.where(np.arange(100) < 20, 0, 1.0)
+    splits = [(np.arange(20, 100), np.arange(20))]
+    a, b = (LogisticRegressionCV(Cs=[1.0]).fit(FLOWERS, TWO, c) for c in (column, column[:, 0]))
+    np.testing.assert_array_equal(a.scores_, b.scores_)
+    with pytest.raises(ValueError, match="split 0 of cv scores on no row with a weight above 0"):
+        LogisticRegressionCV(Cs=[1.0], cv=splits).fit(FLOWERS, TWO, none)
+
+
 def test_a_score_that_is_nan_is_never_chosen():
     def scorer(model, X, y):
         return np.nan if abs(model.coef_).max() > 1 else abs(model.coef_).max()

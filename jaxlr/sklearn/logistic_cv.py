@@ -122,11 +122,12 @@ class LogisticRegressionCV(LinearClassifier):
         coefs, intercepts = rows_of(lanes.params, data)
         scorer, plain = knowing(self._scorer(), data.classes), self.scoring == "neg_log_loss"
         plain = plain and routed["score"].keys() <= {"sample_weight"}
-        places = np.searchsorted(data.classes, data.y)
         scores = np.empty((len(splits), len(Cs)))
         for f, (_, test) in enumerate(splits):
             options = {name: _of_rows(a, test, len(data.y)) for name, a in routed["score"].items()}
-            rows, labels, place = data.X[test], data.y[test], places[test]
+            rows, labels, place = data.X[test], data.y[test], data.codes[test]
+            if plain and not np.any(options.get("sample_weight", 1)):
+                raise ValueError(f"split {f} of cv scores on no row with a weight above 0.")
             for p in range(len(Cs)):
                 coef, intercept = coefs[f, p], intercepts[f, p]
                 if plain:
@@ -254,7 +255,9 @@ def _log_loss(
     else:
         log_p = log_softmax(Z, axis=1)[np.arange(len(Z)), place]
     eps = np.finfo(Z.dtype).eps  # probabilities are cut off there
-    return -float(np.average(np.clip(log_p, np.log(eps), np.log1p(-eps)), weights=sample_weight))
+    log_p = np.clip(log_p, np.log(eps), np.log1p(-eps))
+    weights = None if sample_weight is None else np.ravel(sample_weight)
+    return -float(np.average(log_p, weights=weights))
 
 
 def _fitted(classes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> LogisticRegression:
