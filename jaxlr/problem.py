@@ -16,14 +16,7 @@ from jaxlr.fit import certified, default_tolerance
 from jaxlr.implicit import as_optimum
 from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import null_model
-from jaxlr.pilot import (
-    Starts,
-    factorise_at,
-    finite_curvature,
-    fit_samples,
-    sample,
-    sees_all,
-)
+from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample, sees_all
 from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.solve import End, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution

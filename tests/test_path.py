@@ -121,3 +121,27 @@ def test_penalties_that_are_equal_or_zero_have_no_place_on_a_path(x64):
     np.testing.assert_allclose(found.loss[good], alone.loss[good], rtol=1e-12)
     assert (np.asarray(found.status)[good] <= Status.PRECISION_REACHED).all()
     assert found.status[30] > Status.PRECISION_REACHED
+
+
+def test_a_leader_that_has_converged_says_so(x64):
+    """It would go on for the sake of the others, but not where passes have run out."""
+    _, batch = problem(5, 200)
+    penalty = jaxlr.Penalty(jnp.geomspace(1e-6, 1.0, 40))
+    some = False
+    for most in range(3, 12):
+        lanes = jaxlr.sweep(batch, penalty, max_passes=most)
+        status, near = np.asarray(lanes.status), np.asarray(lanes.estimate) <= 1e-20
+        np.testing.assert_array_equal(status == Status.CONVERGED, near)
+        some = some or 0 < near.sum() < len(near)
+    assert some
+
+
+def test_in_rounding_a_leader_that_has_converged_says_so():
+    """Another curvature at its end asks for no step that could be refused."""
+    rng = np.random.default_rng(15)
+    X = rng.normal(size=(5, 200)).astype(np.float32)
+    batch = jaxlr.Batch(jnp.asarray(X), jnp.asarray((X[0] + rng.normal(size=200) > 0).astype(int)))
+    penalty, tol = jaxlr.Penalty(jnp.geomspace(1e-6, 1.0, 40, dtype="float32")), jnp.float32(1e-14)
+    for most in (8, 9, 10):
+        lanes = jaxlr.sweep(batch, penalty, tol=tol, max_passes=most)
+        assert (np.asarray(lanes.estimate) > tol)[np.asarray(lanes.status) != 0].all()

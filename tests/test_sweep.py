@@ -78,30 +78,6 @@ def test_penalties_far_from_that_of_their_start_are_solved_as_well(x64, l2):
         assert excess.max() < 3 * tol
 
 
-def test_a_leader_that_has_converged_says_so(x64):
-    """It would go on for the sake of the others, but not where passes have run out."""
-    _, batch = problem(5, 200)
-    penalty = jaxlr.Penalty(jnp.geomspace(1e-6, 1.0, 40))
-    some = False
-    for most in range(3, 12):
-        lanes = jaxlr.sweep(batch, penalty, max_passes=most)
-        status, near = np.asarray(lanes.status), np.asarray(lanes.estimate) <= 1e-20
-        np.testing.assert_array_equal(status == Status.CONVERGED, near)
-        some = some or 0 < near.sum() < len(near)
-    assert some
-
-
-def test_in_rounding_a_leader_that_has_converged_says_so():
-    """Another curvature at its end asks for no step that could be refused."""
-    rng = np.random.default_rng(15)
-    X = rng.normal(size=(5, 200)).astype(np.float32)
-    batch = jaxlr.Batch(jnp.asarray(X), jnp.asarray((X[0] + rng.normal(size=200) > 0).astype(int)))
-    penalty, tol = jaxlr.Penalty(jnp.geomspace(1e-6, 1.0, 40, dtype="float32")), jnp.float32(1e-14)
-    for most in (8, 9, 10):
-        lanes = jaxlr.sweep(batch, penalty, tol=tol, max_passes=most)
-        assert (np.asarray(lanes.estimate) > tol)[np.asarray(lanes.status) != 0].all()
-
-
 @pytest.mark.parametrize("folds", [False, True])
 def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
     """The largest fair one shares its start with three that are no penalties."""

@@ -243,7 +243,7 @@ def _log_loss(
     place: np.ndarray,
     sample_weight: np.ndarray | None = None,
 ) -> float:
-    """Return what scikit-learn's scorer does, in a hundredth of its time where rows are few.
+    """Return what scikit-learn's scorer does, without its checks, which take longer than a fit.
 
     Args:
         coef, intercept: of the fit.
