@@ -9,8 +9,8 @@ from jax.core import Tracer
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
-from jaxlr.null import null_model
-from jaxlr.objective import NO_PENALTY, value_and_grad
+from jaxlr.null import start_model
+from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
 from jaxlr.solve import End, solve
 from jaxlr.types import (
@@ -64,8 +64,9 @@ def fit(
     Args:
         batch: the examples.
         penalty: `Penalty(l2, factors)`.
-        init: where to start. When None, the optimum of a sample of the examples where they are
-            many (see `jaxlr.pilot`), else the null model. From parameters in float64 the fit
+        init: where to start, if the loss there is not above that of the null model. When None, the
+            optimum of a sample of the examples where they are many (see `jaxlr.pilot`), else the
+            null model, which knows the offset. From parameters in float64 the fit
             is in float64, whatever the dtype of X: that polishes a fit in float32.
         curvature: from `make_curvature`, to start with; that of the sample, or of the null
             model, when None. Under vmap, lanes that are given one share it.
@@ -133,13 +134,15 @@ _fit = jax.jit(with_derivatives(_search))
 
 
 def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End, Factor | None]:
-    null = null_model(batch)
+    null = start_model(batch)
     of_sample = curvature is not None or not sees_all(batch)
     if curvature is None and of_sample:
         pilot = make_pilot(batch, penalty)
     else:
         pilot = Pilot(null, make_curvature(null, batch) if curvature is None else curvature)
-    start, curvature = pilot.params if init is None else init, pilot.curvature
+    start, curvature = pilot.params, pilot.curvature
+    if init is not None:
+        start = no_worse(init, null, batch, penalty)
     dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     start = jax.tree.map(lambda a: jnp.asarray(a, dtype), start)
@@ -147,6 +150,24 @@ def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End
     end, factor = solve(batch, penalty, start, curvature, **options)
     # That of a null model is no more than a start: at the optimum another is made.
     return end, factor if of_sample else None
+
+
+def no_worse(init: Params, null: Params, batch: Batch, penalty: Penalty) -> Params:
+    """Return where to start: init, or the null model if init is finite and worse.
+
+    Far out, where all examples are saturated, there is no curvature to follow.
+
+    Args:
+        init: what the caller asked for.
+        null: from `start_model`.
+        batch, penalty: the objective.
+    """
+    dtype = jnp.result_type(*init, *null)
+    both = jax.tree.map(lambda *a: jnp.stack([jnp.asarray(x, dtype) for x in a]), init, null)
+    value, of_null = jax.vmap(loss, (0, None, None))(both, batch, penalty)
+    finite = jnp.isfinite(init.w).all() & jnp.isfinite(init.b).all()
+    worse = finite & ~(value <= of_null)
+    return jax.tree.map(lambda a: jnp.where(worse, a[1], a[0]), both)
 
 
 def certified(batch: Batch, penalty: Penalty, end: End, Q: Basis | None = None) -> Solution:

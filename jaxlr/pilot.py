@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxlr import minimize
 from jaxlr.curvature import Curvature, factorise, is_blind, is_low_rank, make_curvature
 from jaxlr.minimize import Search
-from jaxlr.null import null_model
+from jaxlr.null import start_model
 from jaxlr.solve import Task, functions, solve, unravel_params
 from jaxlr.thinned import thinned
 from jaxlr.types import Array, Batch, Params, Penalty, Status
@@ -99,7 +99,7 @@ def make_pilot(batch: Batch, penalty: Penalty) -> Pilot:
     '0.63'
     """
     batch = sample(batch)
-    null = null_model(batch)
+    null = start_model(batch)
     end, _ = solve(
         batch, penalty, null, make_curvature(null, batch), tol=_TOL, max_passes=_ROUNDS * _PASSES
     )

@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 
 from jaxlr.curvature import Curvature
-from jaxlr.fit import certified, default_tolerance
+from jaxlr.fit import certified, default_tolerance, no_worse
 from jaxlr.implicit import as_optimum
 from jaxlr.lanes import in_chunks, run_lanes
-from jaxlr.null import null_model
+from jaxlr.null import start_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample, sees_all
 from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.solve import End, Task
@@ -105,7 +105,7 @@ def share(
     batch, Q = narrow(dataclasses.replace(problem.batch, X=X), problem.penalties, dtype)
     fixed, init = lax.stop_gradient((batch, problem.init))
     small = sample(fixed)
-    null = null_model(small if kind == "sample" else fixed)
+    null = start_model(small if kind == "sample" else fixed)
     at_null = finite_curvature(null, small)
     centre = at_null.centre
 
@@ -122,7 +122,8 @@ def share(
             size,
         )
     if init is not None:
-        params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), into(Q, init))
+        init, null = into(Q, init), start_model(fixed)
+        params = jax.vmap(lambda i: no_worse(init, null, fixed, penalty(i)))(of_start)
         starts = starts._replace(params=params)
     dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
     params, L, H = jax.tree.map(lambda a: a.astype(dtype), (starts.params, starts.L, at_null))

@@ -5,6 +5,7 @@ One lane is `solve`. The lanes of a sweep are in `queue`: the same passes, many 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -58,6 +59,7 @@ class State(NamedTuple):
         search: of the minimum; of flat parameters.
         share: of the way from the null model to the point, where L was made, `()`.
         value: of the objective there; infinite if that was not the point.
+        made: the decrement there, by that L; infinite if that was not the point.
         before: the decrement when it was last decided how to go on; infinite at first.
         passed: passes since then; −1 where its point is yet to be evaluated.
         stale: whether L is to be made anew.
@@ -66,6 +68,7 @@ class State(NamedTuple):
     search: minimize.Search
     share: Array
     value: Array
+    made: Array
     before: Array
     passed: Array
     stale: Array
@@ -88,7 +91,7 @@ def begin(x: Array, stale: Array, task: Task) -> State:
     """Return a lane at its start, x `(d,)`; stale: whether L is to be made anew."""
     infinite, one = jnp.array(jnp.inf, x.dtype), jnp.ones((), x.dtype)
     search = minimize.start(x)._replace(status=_first_status(task))
-    return State(search, one, infinite, infinite, jnp.int32(-1), stale)
+    return State(search, one, infinite, infinite, infinite, jnp.int32(-1), stale)
 
 
 def _first_status(task: Task) -> Array:
@@ -109,6 +112,7 @@ def restarted(state: State, done: Array, x: Array, stale: Array, task: Task) -> 
         search,
         jnp.where(done, 1, state.share),
         jnp.where(done, jnp.inf, state.value),
+        jnp.where(done, jnp.inf, state.made),
         jnp.where(done, jnp.inf, state.before),
         jnp.where(done, -1, state.passed),
         jnp.where(done, stale, state.stale),
@@ -129,6 +133,8 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
+    if batch.offset is not None:
+        batch = dataclasses.replace(batch, offset=share * batch.offset)
     make = make_curvature if is_low_rank(L) else exact_curvature  # of L's form
     return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
 
@@ -154,6 +160,7 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
         jax.tree.map(lambda a, b: jnp.where(first, a, b), search, anew),
         share,
         jnp.where(share == 1, search.value, jnp.inf),
+        jnp.where(share == 1, anew.decrement, jnp.inf),
         jnp.where(first, jnp.inf, anew.decrement),
         jnp.where(first, -1, 0),
         jnp.zeros_like(stale),
@@ -205,6 +212,9 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     # The curvature is that of the place, and leads on; or there is nothing more to be gained.
     moved, size = jnp.abs(state.value - search.value), jnp.abs(search.value)
     here = moved <= (8 * eps if is_low_rank(L) else eps**0.75) * size
+    if not is_low_rank(L):
+        # A value that has risen since is rounding, of large features far above its eps.
+        here |= (search.value > state.value) & (state.made <= eps**0.75 * size)
     precise = _precise(search)
     near = moved <= _NEAR * size if is_low_rank(L) else here
     believed = near & ((search.step == 1) | precise)
@@ -222,6 +232,7 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
         search,
         state.share,
         state.value,
+        state.made,
         jnp.where(due | (passed == 0), search.decrement, state.before),
         jnp.where(due, 0, passed).astype(jnp.int32),
         running & ~out & due & pays,

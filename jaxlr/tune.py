@@ -31,7 +31,7 @@ from jax.core import Tracer
 from jaxlr.curvature import make_curvature
 from jaxlr.fit import fit
 from jaxlr.lanes import MEMORY, chunk_size, run_lanes
-from jaxlr.null import null_model
+from jaxlr.null import start_model
 from jaxlr.objective import loss
 from jaxlr.pilot import sample
 from jaxlr.resampling import as_folds, parts
@@ -371,7 +371,7 @@ def _search(
 
     start = jnp.clip(jnp.log(jnp.asarray(penalty.l2, dtype)), low, high)
     start = jnp.broadcast_to(start, num_groups or ())
-    params = jax.tree.map(lambda a: jnp.stack([a] * num_folds), null_model(batch))
+    params = jax.tree.map(lambda a: jnp.stack([a] * num_folds), start_model(batch))
     nan, infinite, one = (
         jnp.full_like(start, jnp.nan),
         jnp.array(jnp.inf, dtype),
