@@ -16,6 +16,7 @@ The lanes of a sweep see the same X: one curvature serves them all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -101,11 +102,11 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     _, rows, r = shape(batch.n_features, batch.n_classes)
     if rows == r:
         return exact_curvature(params, batch, centre)
-    centre = _centre(batch, centre, dtype)
+    centre = centre_of(batch, centre, dtype)
     return Curvature(lowrank.approximate(params, batch, centre, rows - 1), centre)
 
 
-def _centre(batch: Batch, centre: Array | None, dtype) -> Array:
+def centre_of(batch: Batch, centre: Array | None, dtype) -> Array:
     """Return centre, or the weighted mean of the examples where it is None."""
     if centre is not None:
         return jnp.asarray(centre, dtype)
@@ -126,22 +127,37 @@ def _centre(batch: Batch, centre: Array | None, dtype) -> Array:
 def exact_curvature(params: Params, batch: Batch, centre: Array | None = None) -> Curvature:
     """Return the curvature as a matrix or blocks of its diagonal, however large they are."""
     params, dtype = working(params, batch)
-    n, K = batch.n_features, batch.n_classes
-    mean = _centre(batch, centre, dtype)
+    K, (B, _) = batch.n_classes, blocks(batch.n_features, batch.n_classes)
+
+    def second_derivatives(tile: Batch) -> Array:
+        Z = logits(params, tile.X, tile.offset)
+        if B == 1:
+            return pointwise_loss(K).curvature(Z)
+        a = pointwise_loss(K).probability(Z)
+        return (a * (1 - a))[:, None]
+
+    centre = centre_of(batch, centre, dtype)
+    return Curvature(gram(second_derivatives, batch, centre), centre)
+
+
+def gram(weights: Callable[[Batch], Array], batch: Batch, centre: Array) -> Array:
+    """Return `Σ cᵢ Sᵢ ⊗ x̃ᵢx̃ᵢᵀ / Σ cᵢ`, `(B, r, r)` as the H of a curvature.
+
+    Args:
+        weights: `tile → S`: a matrix for each example, `(K, K, t)` and `(1, 1, t)` of two classes,
+            if B is 1; else the diagonals, `(K, 1, t)`.
+        batch: the examples.
+        centre: x̄, `(n,)`.
+    """
+    n, K, dtype = batch.n_features, batch.n_classes, centre.dtype
     B, r = blocks(n, K)
     columns = r // (n + 1)  # of parameters in a block: 1, or K where it is the only one
 
-    def scatter(tile):
+    def scatter(tile: Batch) -> tuple[Array, Array]:
         tile = cast(tile, dtype)
-        Z = logits(params, tile.X, tile.offset)
-        if B == 1:
-            S = pointwise_loss(K).curvature(Z)
-        else:
-            a = pointwise_loss(K).probability(Z)
-            S = (a * (1 - a))[:, None]
-        S = weighted(tile.weights, S)
+        S = weighted(tile.weights, weights(tile))
         last = jnp.full((1, tile.m_examples), batch.intercept, dtype)
-        X = jnp.concatenate([tile.X - mean[:, None], last])
+        X = jnp.concatenate([tile.X - centre[:, None], last])
         # One class at a time, to hold n·columns·t values instead of n·K·columns·t.
         H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
         return H, total_weight(tile, dtype)  # (K, n+1, columns, n+1)
@@ -150,8 +166,7 @@ def exact_curvature(params: Params, batch: Batch, centre: Array | None = None) -
     values = 2 * ((n + 1) * (columns + 1) + K + K * columns)
     H, total = sum_over_tiles(scatter, batch, values=values)
     H = H / total
-    H = jnp.transpose(H, (1, 0, 3, 2)).reshape(1, r, r) if B == 1 else H[:, :, 0]
-    return Curvature(H, mean)
+    return jnp.transpose(H, (1, 0, 3, 2)).reshape(1, r, r) if B == 1 else H[:, :, 0]
 
 
 class Factor(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -12,6 +14,7 @@ from jaxlr.implicit import with_derivatives
 from jaxlr.null import start_model
 from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
+from jaxlr.separation import judged, may_be_unpenalised
 from jaxlr.solve import End, solve
 from jaxlr.types import (
     Array,
@@ -88,7 +91,8 @@ def fit(
     '0.637 0.616'
     """
     check_shapes(init, batch, penalty)
-    return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
+    run = _fit_and_judge if may_be_unpenalised(penalty) else _fit
+    return warn_if_failed(run(batch, penalty, init, curvature, tol, max_passes))
 
 
 def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> Solution:
@@ -119,21 +123,29 @@ def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> S
         return fit(batch, penalty, init=start)
 
 
-def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution, Factor | None]:
+def _search(
+    batch, penalty, init, curvature, tol, max_passes, judge=False
+) -> tuple[Solution, Factor | None]:
+    """Return the solution and what `make_inverse` takes; judge: whether to look for separation."""
+    options = {"tol": tol, "max_passes": max_passes, "judge": judge}
     if curvature is not None:
-        end, factor = _search_as_is(batch, penalty, init, curvature, tol, max_passes)
+        end, factor = _search_as_is(batch, penalty, init, curvature, **options)
         # Of wide data `make_inverse` takes a factor of the narrow batch.
         return certified(batch, penalty, end), None if is_wide(batch, penalty) else factor
     small, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *(init or ())))
     init = None if init is None else into(Q, init)
-    end, factor = _search_as_is(small, penalty, init, None, tol, max_passes)
+    end, factor = _search_as_is(small, penalty, init, None, **options)
     return certified(batch, penalty, end, Q), factor
 
 
+# Two programs: to look for separation is a third more to compile, and most fits have a penalty.
 _fit = jax.jit(with_derivatives(_search))
+_fit_and_judge = jax.jit(with_derivatives(functools.partial(_search, judge=True)))
 
 
-def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End, Factor | None]:
+def _search_as_is(
+    batch, penalty, init, curvature, *, tol, max_passes, judge
+) -> tuple[End, Factor | None]:
     null = start_model(batch)
     of_sample = curvature is not None or not sees_all(batch)
     if curvature is None and of_sample:
@@ -148,6 +160,8 @@ def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End
     start = jax.tree.map(lambda a: jnp.asarray(a, dtype), start)
     options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}
     end, factor = solve(batch, penalty, start, curvature, **options)
+    if judge:
+        end = judged(end, batch, penalty, factor.centre)
     # That of a null model is no more than a start: at the optimum another is made.
     return end, factor if of_sample else None
 

@@ -18,6 +18,7 @@ from jaxlr.lanes import in_chunks, run_lanes
 from jaxlr.null import start_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample, sees_all
 from jaxlr.queue import Path, rough, solve_lanes
+from jaxlr.separation import judged, may_be_unpenalised
 from jaxlr.solve import End, Task
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import Basis, into, narrow
@@ -40,6 +41,8 @@ class Problem(NamedTuple):
         init: where to start, or None for the pilot.
         folds: the fold number of each example, `(m,)`, or splits, `(F, m)`, or None.
         tol, max_passes: as for `fit`.
+        judge: an empty tuple to look for separation, which takes a penalty of 0; else None. It is
+            part of the tree's structure, and so known when tracing.
     """
 
     batch: Batch
@@ -48,11 +51,26 @@ class Problem(NamedTuple):
     folds: Array | None
     tol: Array | None
     max_passes: Array | int
+    judge: tuple[()] | None
 
     def penalty(self, axes: tuple, i: Array) -> Penalty:
         """Return penalty i; axes are those of l2 and factors that are lanes."""
         l2, factors = self.penalties
         return Penalty(l2[i], factors if factors is None or axes[1] is None else factors[i])
+
+
+def make_problem(
+    batch: Batch,
+    penalties: Penalty,
+    *,
+    tol: Array | None,
+    max_passes: Array | int,
+    init: Params | None = None,
+    folds: Array | None = None,
+) -> Problem:
+    """Return a problem; its arguments are those of `Problem`."""
+    judge = () if may_be_unpenalised(penalties) else None
+    return Problem(batch, penalties, init, folds, tol, max_passes, judge)
 
 
 class Shared(NamedTuple):
@@ -270,6 +288,8 @@ def fit_lanes(
     def one(pair: tuple) -> Any:
         lane, end = pair
         batch, penalty = objective(lane)
+        if problem.judge is not None:
+            end = judged(end, *lax.stop_gradient((batch, penalty)), task.centre)
         batch = dataclasses.replace(batch, X=problem.batch.X)
         return finish(lane, batch, penalty, end, shared.Q)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, fit_lanes, fitted, share
+from jaxlr.problem import Problem, Shared, fit_lanes, fitted, make_problem, share
 from jaxlr.resampling import Resampled, multinomial_counts
 from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
 
@@ -61,7 +61,7 @@ def bootstrap(
     """
     num_resamples = _at_least_one("num_resamples", num_resamples)
     check_shapes(None, batch, penalty)
-    problem = Problem(batch, penalty, None, None, tol, max_passes)
+    problem = make_problem(batch, penalty, tol=tol, max_passes=max_passes)
     work = Work(_share_bootstrap, _bootstrap, counts)
     keys = jax.random.split(key, num_resamples)
     size = chunk_size(batch, num_resamples, memory, own=_DRAWN + PIECE)
@@ -110,7 +110,7 @@ def permute(
     if jnp.issubdtype(jnp.asarray(batch.y).dtype, jnp.integer) and batch.n_classes <= 256:
         # Each lane has labels of its own.
         batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))
-    problem = Problem(batch, penalty, None, None, tol, max_passes)
+    problem = make_problem(batch, penalty, tol=tol, max_passes=max_passes)
     work = Work(_share_permutations, _permutations, None)
     keys = jax.random.split(key, num_permutations)
     labels = batch.n_classes if jnp.ndim(batch.y) == 2 else 1

@@ -14,7 +14,16 @@ from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.losses import label_probabilities
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, find_path, fit_lanes, fitted, num_starts, share
+from jaxlr.problem import (
+    Problem,
+    Shared,
+    find_path,
+    fit_lanes,
+    fitted,
+    make_problem,
+    num_starts,
+    share,
+)
 from jaxlr.queue import Path
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.scores import Scores, certified_and_scored, credit
@@ -88,7 +97,7 @@ def sweep(
     ((3, 1), [0, 0, 0])
     """
     penalties, axes = _lanes(penalties)
-    problem = Problem(batch, penalties, init, None, tol, max_passes)
+    problem = make_problem(batch, penalties, init=init, tol=tol, max_passes=max_passes)
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
     led = init is None and checkpoint is None and not progress and _led(batch, axes, lanes, size)
@@ -141,7 +150,7 @@ def cross_validate(
     if isinstance(folds, str):
         if folds != "loo":
             raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
-        problem = Problem(batch, penalties, None, None, tol, max_passes)
+        problem = make_problem(batch, penalties, tol=tol, max_passes=max_passes)
         lanes = jnp.arange(len(penalties.l2))
         # Each lane has the examples times a root of its own inverse Hessian.
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
@@ -155,7 +164,7 @@ def cross_validate(
         best, best_one_se = select(penalties.l2, log_loss, batch.select(lambda a: a).weights)
         return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
     num_folds, folds = as_folds(batch, folds, key)
-    problem = Problem(batch, penalties, None, folds, tol, max_passes)
+    problem = make_problem(batch, penalties, folds=folds, tol=tol, max_passes=max_passes)
     # One axis of lanes, not two: their products with X then need no transposed copies.
     grid = (len(penalties.l2), num_folds)
     places = tuple(place.reshape(-1) for place in np.indices(grid))

@@ -1,4 +1,4 @@
-"""Offsets and starts at which all examples are saturated: every fit finds its way to the optimum."""
+"""Offsets and starts at which all examples are saturated: a fit finds its way from there."""
 
 import warnings
 

@@ -10,7 +10,16 @@ import numpy as np
 
 from jaxlr.lanes import Work, chunk_size, run
 from jaxlr.pilot import sees_all
-from jaxlr.problem import Problem, Shared, find_path, fit_lanes, fitted, num_starts, share
+from jaxlr.problem import (
+    Problem,
+    Shared,
+    find_path,
+    fit_lanes,
+    fitted,
+    make_problem,
+    num_starts,
+    share,
+)
 from jaxlr.types import Array, Batch, Penalty, Solution, Take
 
 
@@ -60,7 +69,7 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
     """
     splits, penalties = jnp.shape(l2)
     places = tuple(place.reshape(-1) for place in np.indices((penalties, splits)))
-    problem = Problem(batch, Penalty(l2), None, counts, tol, max_passes)
+    problem = make_problem(batch, Penalty(l2), folds=counts, tol=tol, max_passes=max_passes)
     size = chunk_size(batch, len(places[0]))
     lanes = run(Work(_share, _splits, None), problem, places, size)
     return jax.tree.map(

@@ -1,0 +1,254 @@
+"""Whether the classes can be separated by features without penalty: then there is no optimum.
+
+A direction d of the parameters, zero where there is a penalty, separates if along it no example
+loses and some win: with the logits `uᵢ = dᵀx̃ᵢ` of an example whose label is y,
+
+    uᵢ[y] − uᵢ[k] ≥ 0 for each class k, and > 0 for some example and class;
+
+an example whose label is soft must have equal logits for all classes of its label. Along such a
+direction the loss falls for ever (Albert and Anderson, On the existence of maximum likelihood
+estimates in logistic regression models, Biometrika 71, 1984). If all are strict the
+separation is complete, else it is quasi-complete: some examples overlap, and stay where they are.
+
+A search that has ended on such data is far out: pairs of an example and a class have next to no
+probability, and the others, R, are those that overlap. So d is looked for where the parameters
+already are, as their part that R does not see, in the null space of
+
+    G = Σᵢ Mᵢ ⊗ x̃ᵢx̃ᵢᵀ,    Mᵢ = |q|·diag(q) − qqᵀ,    q: the classes of i in R or in its label.
+
+What is found is then tested on every example, so that no rounding of the projection, and no choice
+of what counts as next to no probability, can make a separation where there is none: data that only
+come near stay within the tolerance of a few roundings of a logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from jaxlr.curvature import centre_of, gram
+from jaxlr.linear import feature_sums, logits
+from jaxlr.losses import pointwise_loss
+from jaxlr.solve import End
+from jaxlr.tiles import cast, intercept_sums, sum_over_tiles, total_weight, weighted, working
+from jaxlr.types import Array, Batch, Params, Penalty, Status, ridge
+
+_MOST_PARAMETERS = 1024  # of which the eigenvectors of G are made: in some 0.2 s
+_LARGEST, _FACTOR = 1e-2, 30  # of the probabilities that count as next to none, tried in turn
+_ROUNDS = 3  # of the projection, each of which takes away what rounding has left
+_MOVED = 1.0  # logits that the direction must move somewhere: a search far out has moved them by 10
+_PART = 1e-3  # of the largest part that a feature has in a direction, below which it has none
+_ROUNDINGS = 16  # of a logit, that an example may lose: of its sum of products, and of d
+
+
+class Direction(NamedTuple):
+    """A direction of the parameters, and what it does to the examples.
+
+    Args:
+        d: the direction, of the shapes of the parameters, with the features about the centre.
+        separates: whether no example loses by it and some win, `()`.
+        moves: whether some win, `()`.
+    """
+
+    d: Params
+    separates: Array
+    moves: Array
+
+
+def find_direction(params: Params, batch: Batch, penalty: Penalty, centre: Array) -> Direction:
+    """Return a direction without penalty that separates the classes, from a few passes over X.
+
+    It is looked for where a search has ended. `separates` is proven, but for rounding; if it is
+    False the search may have ended too early, or there are more than 1,024 parameters.
+
+    Args:
+        params: where a search has ended.
+        batch, penalty: the objective.
+        centre: a point amid the examples, `(n,)`, such as their mean.
+
+    >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 3.0, 4.0, 5.0]]), jnp.array([0, 0, 0, 1, 1, 1]))
+    >>> far_out, mean = Params(jnp.array([20.0]), jnp.array(-60.0)), jnp.array([3.0])
+    >>> bool(find_direction(far_out, batch, Penalty(0.0), mean).separates)
+    True
+    >>> bool(find_direction(far_out, batch, Penalty(0.1), mean).separates)
+    False
+    """
+    params, dtype = working(params, batch)
+    free = ridge(penalty, batch.n_features, dtype) == 0
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    none = Direction(nothing, jnp.array(False), free.any())
+    if params.w.size + params.b.size > _MOST_PARAMETERS:
+        return none._replace(moves=jnp.array(False))
+    least = 8 * jnp.finfo(dtype).eps
+
+    def unfinished(state: tuple[Array, Direction]) -> Array:
+        share, found = state
+        return ~found.separates & found.moves & (share > least)
+
+    def tried(state: tuple[Array, Direction]) -> tuple[Array, Direction]:
+        share, _ = state
+        return share / _FACTOR, _unseen_part(params, batch, free, centre.astype(dtype), share)
+
+    # If there is a penalty on each feature this takes no pass at all.
+    return lax.while_loop(unfinished, tried, (jnp.asarray(_LARGEST, dtype), none))[1]
+
+
+def may_be_unpenalised(penalty: Penalty) -> bool:
+    """Whether a feature may be without penalty: also where that is not known, inside jit.
+
+    >>> may_be_unpenalised(Penalty(0.1)), may_be_unpenalised(Penalty(0.1, jnp.array([1.0, 0.0])))
+    (False, True)
+    """
+    values = [a for a in penalty if a is not None]
+    known = all(
+        not isinstance(a, Tracer) and getattr(a, "is_fully_addressable", True) for a in values
+    )
+    return not known or any((np.asarray(jax.device_get(a)) == 0).any() for a in values)
+
+
+def judged(end: End, batch: Batch, penalty: Penalty, centre: Array) -> End:
+    """Return the end of a search, with a status that says so if there is no finite optimum.
+
+    Args:
+        end: of a search.
+        batch, penalty: the objective.
+        centre: as for `find_direction`.
+    """
+    separates = find_direction(end.params, batch, penalty, centre).separates
+    none = separates & (end.status != Status.NOT_FINITE)
+    status = jnp.where(none, Status.NO_FINITE_OPTIMUM, end.status)
+    return end._replace(status=status.astype(jnp.int32))
+
+
+@jax.jit
+def separating_features(params: Params, batch: Batch, penalty: Penalty) -> Array:
+    """Return which features separate the classes, where a search has ended on such data, `(n,)`.
+
+    Those with a part in the direction along which the loss falls for ever.
+
+    >>> batch = Batch(
+    ...     jnp.array([[0.0, 0.0, 1.0, 0.0], [1.0, 2.0, 2.0, 2.0]]), jnp.array([0, 1, 1, 0])
+    ... )
+    >>> far_out = Params(jnp.array([20.0, 0.1]), jnp.array(0.0))
+    >>> separating_features(far_out, batch, Penalty(0.0)).tolist()
+    [True, False]
+    """
+    centre = centre_of(batch, None, working(params, batch)[1])
+    found = find_direction(params, batch, penalty, centre)
+    w = jnp.abs(found.d.w).reshape(batch.n_features, -1).max(axis=1) * _spreads(batch, centre)
+    return found.separates & (w > _PART * w.max())
+
+
+def _unseen_part(
+    params: Params, batch: Batch, free: Array, centre: Array, share: Array
+) -> Direction:
+    """Return the part of params that examples in R do not see, tested on all of them.
+
+    Args:
+        params: in the dtype of the arithmetic.
+        batch: the examples.
+        free: which features have no penalty, `(n,)`.
+        centre: as for `find_direction`.
+        share: the probability up to which a class counts as none.
+    """
+    dtype, columns = params.w.dtype, params.w.size // batch.n_features
+    free = jnp.repeat(jnp.append(free, batch.intercept), columns)
+
+    def overlap(tile: Batch) -> Array:
+        return _overlap(logits(params, tile.X, tile.offset), tile.y, share)
+
+    def turned(d: Array) -> Params:
+        d = d.reshape(-1, *params.b.shape)
+        return Params(d[:-1], d[-1])
+
+    G = gram(overlap, batch, centre)[0] * (free[:, None] & free[None])
+    diagonal = jnp.diagonal(G)
+    scale = jnp.where(diagonal > 0, jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
+    correlation = G / (scale[:, None] * scale[None]) + jnp.diag((~free).astype(dtype))
+    values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
+    unseen = values <= 8 * jnp.finfo(dtype).eps * (len(values) ** 0.5 + values[-1])
+    inverse = jnp.where(unseen, 0, 1 / jnp.where(unseen, 1, values))
+    # Of all directions that R does not see, the one nearest to params in what it does to all
+    # examples, as far as the features' spreads tell: else what R pins down would leak into it.
+    spread = jnp.repeat(jnp.append(_spreads(batch, centre), 1), columns)
+    basis = jnp.where(unseen[None], vectors * (spread / scale)[:, None], 0)
+    U, sizes, _ = jnp.linalg.svd(basis)
+    U = jnp.where(sizes > 8 * jnp.finfo(dtype).eps * sizes[0], U, 0)
+    whole = jnp.concatenate([params.w, (params.b + centre @ params.w)[None]]).reshape(-1)
+    first = U @ (U.T @ (whole * free * spread)) / spread
+
+    def project(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """Return d without what R sees of it, and whether examples lost and won by d."""
+        d, *_ = state
+        seen, lost, won = _effect(overlap, turned(d), batch, centre)
+        g = jnp.concatenate([seen.w, seen.b[None]]).reshape(-1) * free / scale
+        return d - vectors @ (inverse * (vectors.T @ g)) / scale, lost, won
+
+    start = first, jnp.array(False), jnp.array(False)
+    d, lost, won = lax.fori_loop(0, _ROUNDS, project, start)
+    return Direction(turned(d), won & ~lost, won)
+
+
+def _spreads(batch: Batch, centre: Array) -> Array:
+    """Return the root mean square of each feature about the centre, `(n,)`; 1 where it is 0."""
+    dtype = centre.dtype
+
+    def sums(tile: Batch) -> tuple[Array, Array]:
+        tile = cast(tile, dtype)
+        ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
+        return feature_sums((tile.X - centre[:, None]) ** 2, ones), total_weight(tile, dtype)
+
+    squares, total = sum_over_tiles(sums, batch)
+    return jnp.where(squares > 0, jnp.sqrt(squares / total), 1)
+
+
+def _overlap(Z: Array, Y: Array, share: Array) -> Array:
+    """Return M of each example, `(K, K, t)`; of two classes `(1, 1, t)`."""
+    if Z.ndim == 1:
+        a = pointwise_loss(2).probability(Z)
+        both = ((Y > 0) | (a > share)) & ((Y < 1) | (1 - a > share))
+        return both.astype(Z.dtype)[None, None]
+    q = ((Y > 0) | (pointwise_loss(len(Z)).probability(Z) > share)).astype(Z.dtype)
+    own = jnp.eye(len(Z), dtype=Z.dtype)[:, :, None]
+    return own * (q.sum(axis=0, keepdims=True) * q)[None] - q[:, None] * q[None]
+
+
+def _effect(
+    overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: Array
+) -> tuple[Params, Array, Array]:
+    """Return G·d, and whether any example loses or wins by d, from one pass over X."""
+    dtype = d.w.dtype
+
+    def sums(tile: Batch) -> tuple[Params, Array, Array, Array]:
+        tile = cast(tile, dtype)
+        X = tile.X - centre[:, None]
+        u = logits(d, X)
+        # A difference from the centre has the rounding of what it is a difference of.
+        size = logits(jax.tree.map(jnp.abs, d), jnp.abs(tile.X) + jnp.abs(centre)[:, None])
+        gain = _gain(u, tile.y)
+        rounding = _ROUNDINGS * jnp.finfo(dtype).eps * jnp.atleast_2d(size).max(axis=0)
+        there = True if tile.weights is None else tile.weights > 0
+        lost = (there & ~(gain.min(axis=0) >= -rounding)).astype(dtype).sum()
+        won = (there & (gain.max(axis=0) > jnp.maximum(_MOVED, rounding))).astype(dtype).sum()
+        Mu = jnp.einsum("klt,lt->kt", overlap(tile), jnp.atleast_2d(u), precision="highest")
+        Mu = weighted(tile.weights, Mu).reshape(u.shape)
+        seen = Params(feature_sums(X, Mu), intercept_sums(tile, Mu))
+        return seen, total_weight(tile, dtype), lost, won
+
+    seen, total, lost, won = sum_over_tiles(sums, batch)
+    return jax.tree.map(lambda a: a / total, seen), lost > 0, won > 0
+
+
+def _gain(u: Array, Y: Array) -> Array:
+    """Return what each example gains over each other class, `(K, t)`, or `(1, t)`."""
+    if u.ndim == 1:
+        return jnp.where(Y == 1, u, jnp.where(Y == 0, -u, -jnp.abs(u)))[None]
+    least = jnp.where(Y > 0, u, jnp.inf).min(axis=0, keepdims=True)
+    most = jnp.where(Y > 0, u, -jnp.inf).max(axis=0, keepdims=True)
+    return jnp.where(Y > 0, least - most, least - u)
