@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, column_names, is_floating
+from jaxlr.frames import column_names
+from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, is_floating
 from jaxlr.types import Batch, LazyWeights, logit_shape
 
 
@@ -32,7 +33,9 @@ def from_rows(
 ) -> Batch:
     """Return a checked batch from examples that are rows: `X_batch = Xᵀ`.
 
-    NumPy and JAX arrays, lists, and tables (pandas, polars, pyarrow) of numbers are taken.
+    NumPy and JAX arrays, lists, and tables (pandas, polars, pyarrow) of numbers are taken: a
+    table column by column, of whatever dtypes of numbers and truth values, nullable ones too. y,
+    weights and offset may be such columns, or tables of one.
 
     Args:
         X: features, `(m, n)`: an example is a row.
@@ -53,8 +56,9 @@ def from_rows(
     Raises:
         ValueError: wrong shapes; NaN, infinity, or numbers too large for the dtype; labels that
             are no classes or probabilities, or are all of one class; negative or all-zero
-            weights; empty data.
-        TypeError: strings, objects, complex numbers, sparse matrices, values traced by jit.
+            weights; missing values; empty data.
+        TypeError: strings, dates, categories, objects, complex numbers, sparse matrices, values
+            traced by jit.
 
     >>> batch = from_rows([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 1])
     >>> batch.X.tolist(), batch.n_classes

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxlr import frames
+
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 NUMBER_THE_CLASSES = "number the classes 0…K−1, as in y = np.unique(y, return_inverse=True)[1]"
 
@@ -73,10 +75,7 @@ class Side(NamedTuple):
                 f"{name} is masked in {np.ma.count_masked(given)} of its {given.size} entries: "
                 f"impute them, as in {name}.filled(0), or drop such examples."
             )
-        try:
-            array = np.asarray(given)
-        except ValueError as error:  # rows that differ in length
-            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
+        array = self._array(name, given)
         array = array.T if self.rows else array
         if array.dtype == bool:
             return array.astype(np.int8)
@@ -87,11 +86,58 @@ class Side(NamedTuple):
             raise TypeError(self._no_number(name, array))
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
+    def _array(self, name: str, given: Any) -> np.ndarray:
+        """Return what was given as an array, its axes as given: a table column by column."""
+        if frames.is_lazy(given):
+            raise TypeError(
+                f"{name} is a query that has not run: give its table, {name}.collect()."
+            )
+        if frames.is_column(given):
+            return self._column(name, frames.read(given))
+        if not frames.is_table(given):
+            try:
+                return np.asarray(given)
+            except ValueError as error:  # rows that differ in length
+                said = f"{name} is not a rectangular array of numbers: {error}"
+                raise ValueError(said) from error
+        if frames.is_one_array(given):
+            array = np.asarray(given)
+        else:
+            names = frames.column_names(given)
+            columns = [frames.read(column) for column in frames.columns_of(given)]
+            numbers = [self._column(name, c, j, names[j]) for j, c in enumerate(columns)]
+            array = frames.joined(numbers, len(given))
+        return array[:, 0] if name != "X" and array.shape[1:] == (1,) else array
+
+    def _column(
+        self, name: str, cells: frames.Cells, place: int | None = None, called: Any = None
+    ) -> np.ndarray:
+        """Return the numbers of a column; place: of the column in its table, if it has one."""
+        missing = cells.missing
+        if cells.is_numeric and not missing.any():
+            return cells.values
+        i = int(missing.argmax() if cells.is_numeric else cells.first_other)
+        index = (i,) if place is None else (place, i) if self.rows else (i, place)
+        if cells.is_numeric:
+            said = self.entry(name, index, "missing")
+            count = f"{missing.sum()} values" if missing.sum() > 1 else "1 value"
+            count = count if place is None else f"{count} of column {called!r}"
+            fix = "Impute them, or drop" if name == "X" else "Drop"
+            verb = "are" if missing.sum() > 1 else "is"
+            raise ValueError(f"{said}: {count} {verb} missing. {fix} such examples.")
+        value = cells.values[i]
+        said = self.entry(name, index, repr(str(value)) if isinstance(value, str) else value)
+        what = name if place is None else f"column {called!r}"
+        raise TypeError(
+            f"{said}, and {what} has dtype {cells.dtype} where numbers are due: "
+            f"{_remedy(name, value, cells)}."
+        )
+
     def _no_number(self, name: str, array: np.ndarray) -> str:
-        fix = NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"
-        fix = fix if array.ndim else "give an array"
         for index, value in np.ndenumerate(array):
             if not isinstance(value, (int, float, np.number, np.bool_)):
+                fix = NUMBER_THE_CLASSES if name == "y" else "encode it as a number, or drop it"
+                fix = fix if array.ndim else "give an array"
                 value = repr(str(value)) if isinstance(value, str) else value
                 said = self.entry(name, index, value)
                 return f"{said}, and {name} has dtype {array.dtype} where numbers are due: {fix}."
@@ -117,6 +163,19 @@ class Side(NamedTuple):
         raise ValueError(f"{said}: {values} NaN or infinite. {fix} such examples.")
 
 
+def _remedy(name: str, value: Any, cells: frames.Cells) -> str:
+    """Return what to do with a column that holds no numbers."""
+    if name == "y":
+        return NUMBER_THE_CLASSES
+    if isinstance(value, str) or cells.is_categorical:
+        return "give 0 or 1 for each of its values as a column of its own, or drop it"
+    if cells.values.dtype.kind in "mM" or hasattr(value, "year"):
+        return "give it as a number, such as days, or drop it"
+    if frames.is_number(type(value)) and cells.values.ndim == 1:
+        return "give it as floats"
+    return "encode it as numbers, or drop it"
+
+
 def _in_c_order(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return the array in C order and in the dtype; itself where it is so already."""
     if array.ndim < 2 or array.flags.c_contiguous:
@@ -129,13 +188,6 @@ def _in_c_order(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     for i in range(0, array.shape[-1], _TURNED):
         cast[..., i : i + _TURNED] = array[..., i : i + _TURNED]
     return cast
-
-
-def column_names(X: Any) -> tuple[Any, ...]:
-    """Return the names of a table's columns, or nothing."""
-    names = getattr(X, "column_names", None)  # pyarrow's, whose `columns` are the columns
-    names = getattr(X, "columns", ()) if names is None else names
-    return tuple(names) if hasattr(names, "__iter__") else ()
 
 
 def is_floating(dtype: Any) -> bool:
