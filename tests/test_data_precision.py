@@ -91,7 +91,7 @@ def test_values_that_are_exact_or_constant_or_far_apart_pass():
     np.testing.assert_array_equal(rows(given_X).X, given_X.T.astype(np.float32))
     integers = np.stack([np.full(60, 2**59), np.arange(60), 2**59 * (-1) ** np.arange(60)], axis=1)
     np.testing.assert_array_equal(rows(integers).X, integers.T.astype(np.float32))
-    np.testing.assert_array_equal(rows(integers.astype(np.uint64)).X[1], np.arange(60))
+    np.testing.assert_array_equal(rows(integers[:, :2].astype(np.uint64)).X[1], np.arange(60))
 
 
 def test_what_is_in_the_dtype_already_is_not_looked_at():
