@@ -21,6 +21,7 @@ _UNITS = 8
 # it at most. In float32 a fit is right at a standard deviation of 1e-18, and blind at 1e-19.
 _SMALLEST = 16
 _FEATURES, _EXAMPLES = 16, 2**12  # looked at together: what the cache holds
+_VALUES = 2**20  # of whole features that are widened together
 
 
 class Extent(NamedTuple):
@@ -60,9 +61,10 @@ def extent(array: np.ndarray) -> Extent:
     if array.dtype.itemsize > 2:
         return Extent(*(a.astype(np.float64) for a in (array.min(axis=1), array.max(axis=1))))
     low, high = np.empty((2, len(array)))  # half precision is slow in NumPy
-    for i in range(0, len(array), _FEATURES):
-        some = array[i : i + _FEATURES].astype(np.float32)
-        low[i : i + _FEATURES], high[i : i + _FEATURES] = some.min(axis=1), some.max(axis=1)
+    step = max(1, _VALUES // array.shape[1])
+    for i in range(0, len(array), step):
+        some = array[i : i + step].astype(np.float32)
+        low[i : i + step], high[i : i + step] = some.min(axis=1), some.max(axis=1)
     return Extent(low, high)
 
 
@@ -122,10 +124,11 @@ def _at_least(cast: np.ndarray, seen: Extent) -> tuple[np.ndarray, np.ndarray]:
         # Two values a range apart are range²/2 of the sum of squares about the mean.
         return seen.largest, (seen.high - seen.low) / np.sqrt(2 * m)
     square, mean = np.empty((2, len(cast)))  # the range tells too little in half precision
-    for i in range(0, len(cast), _FEATURES):
-        some = cast[i : i + _FEATURES].astype(np.float32)
-        square[i : i + _FEATURES] = np.einsum("ij,ij->i", some, some) / m
-        mean[i : i + _FEATURES] = some.mean(axis=1)
+    step = max(1, _VALUES // m)
+    for i in range(0, len(cast), step):
+        some = cast[i : i + step].astype(np.float32)
+        square[i : i + step] = np.einsum("ij,ij->i", some, some) / m
+        mean[i : i + step] = some.mean(axis=1)
     slack = 2**-6  # for sums in float32
     return np.sqrt(square * (1 + slack)), np.sqrt(np.maximum(square * (1 - slack) - mean**2, 0))
 

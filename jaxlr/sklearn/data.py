@@ -24,7 +24,7 @@ from jaxlr import frames, narrowing
 from jaxlr.given import Side
 from jaxlr.types import Batch, Params, Solution, Status
 
-_ROWS = 2**10  # centred at a time
+_CENTRED = 2**18  # values at a time
 _EXAMPLES = 512  # of a program, at least, where data are few
 _LITTLE = 2**18  # entries of X whose fit takes less time than to compile another program
 
@@ -129,9 +129,15 @@ def _means(X: np.ndarray, used: np.ndarray) -> np.ndarray:
     [0.1]
     """
     first = X[used.argmax()].astype(np.float64)
-    rows = range(0, len(X), _ROWS)
-    sums = [used[i : i + _ROWS] @ (X[i : i + _ROWS] - first) for i in rows]
+    sums = [used[rows] @ (X[rows] - first) for rows in _parts(X)]
     return first + np.sum(sums, axis=0) / used.sum()
+
+
+def _parts(X: np.ndarray) -> list[slice]:
+    """Return the rows in parts whose copies in float64 are little memory."""
+    m, n = X.shape
+    step = max(1, _CENTRED // n)
+    return [slice(i, min(i + step, m)) for i in range(0, m, step)]
 
 
 def room_for(m: int, n: int) -> tuple[int, int]:
@@ -160,8 +166,8 @@ def batch_of(data: Data, *, intercept: bool) -> Batch:
     examples, features = room_for(m, n)
     X = np.zeros((features, examples), data.X.dtype)
     y, weights = np.zeros(examples, int), np.zeros(examples)
-    for i in range(0, m, _ROWS):
-        X[:n, i : min(i + _ROWS, m)] = (data.X[i : i + _ROWS] - data.origin).T
+    for rows in _parts(data.X):
+        X[:n, rows] = (data.X[rows] - data.origin).T
     y[:m], weights[:m] = data.codes, data.weights
     batch = Batch.from_columns(
         X, y, weights=weights, n_classes=len(data.classes), dtype=data.X.dtype
