@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, column_names, is_floating
+from jaxlr.frames import column_names
+from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, is_floating
 from jaxlr.types import Batch, LazyWeights, logit_shape
 
 
@@ -32,7 +33,9 @@ def from_rows(
 ) -> Batch:
     """Return a checked batch from examples that are rows: `X_batch = Xᵀ`.
 
-    NumPy and JAX arrays, lists, and tables (pandas, polars, pyarrow) of numbers are taken.
+    NumPy and JAX arrays, lists, and tables (pandas, polars, pyarrow) of numbers are taken: a
+    table column by column, of whatever dtypes of numbers and truth values, nullable ones too. y,
+    weights and offset may be such columns, or tables of one.
 
     Args:
         X: features, `(m, n)`: an example is a row.
@@ -44,17 +47,20 @@ def from_rows(
             more than 2, a class may have none, as in a fold that misses a rare class.
         intercept: whether there is one; without, b stays as it starts, at 0.
         dtype: a floating dtype; that of X when None (JAX's default where X is not floating or
-            x64 is off).
+            x64 is off). float64 and integers are rounded to it, unless that hides a feature.
 
     Returns:
         `Batch` of JAX arrays: X `(n, m)`; y in the dtype of X, classes as int32; weights and
         offset in that dtype too, but at least in float32.
 
     Raises:
-        ValueError: wrong shapes; NaN, infinity, or numbers too large for the dtype; labels that
-            are no classes or probabilities, or are all of one class; negative or all-zero
-            weights; empty data.
-        TypeError: strings, objects, complex numbers, sparse matrices, values traced by jit.
+        ValueError: wrong shapes; NaN, infinity, or numbers too large for the dtype; features or
+            offsets that a narrower dtype rounds by more than a thousandth of their standard
+            deviation; features whose squares overflow or vanish; labels that are no classes or
+            probabilities, or are all of one class; negative or all-zero weights; missing values;
+            empty data.
+        TypeError: strings, dates, categories, objects, complex numbers, sparse matrices, values
+            traced by jit.
 
     >>> batch = from_rows([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 1])
     >>> batch.X.tolist(), batch.n_classes
@@ -268,9 +274,11 @@ def _checked_weights(side: Side, weights: Any, m: int, dtype: Any) -> np.ndarray
     if (weights < 0).any():
         said = side.first("weights", weights, weights < 0)
         raise ValueError(f"{said}: weights are not negative; 0 leaves an example out.")
-    total = weights.sum(dtype=np.float64)
-    if not 0 < total <= float(jnp.finfo(dtype).max):
-        what = f"sum to {total:.3g}, too much" if total else "are all zero"
+    total, info = weights.sum(dtype=np.float64), jnp.finfo(dtype)
+    # What XLA takes for 0, as numbers below the normal ones, is nothing beside this sum.
+    if not float(info.tiny) / float(info.eps) < total <= float(info.max):
+        much = "much" if total > 1 else "little"
+        what = f"sum to {total:.3g}, too {much}" if total else "are all zero"
         raise ValueError(
             f"weights {what} in {np.dtype(dtype)}: a mean divides by their sum; rescale them, "
             f"or give a positive weight to what is to be learned from."

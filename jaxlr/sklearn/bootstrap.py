@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from jaxlr.refits import bootstrap
 from jaxlr.resampling import poisson_counts
-from jaxlr.sklearn.data import Data, passes, rows_of, tolerance, warn_of_failures
+from jaxlr.sklearn.data import Data, passes, rows_of, tolerance, validated, warn_of_failures
 from jaxlr.sklearn.logistic import LogisticRegression
 from jaxlr.types import Batch, Penalty
 
@@ -103,7 +103,7 @@ class BootstrapLogisticRegression(LogisticRegression):
         """Return the ends of the intervals of each probability, low and high, each `(m, K)`."""
         check_is_fitted(self)
         tails = _tails(confidence_level)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validated(self, X, reset=False)
         at_once = max(1, _PROBABILITIES // self.intercepts_.size)
         rows = np.split(X, range(at_once, len(X), at_once))
         low, high = np.concatenate([self._quantiles(a, tails) for a in rows], axis=1)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+
+from jaxlr.sklearn.data import validated
+
+_ONE_WAY = "every fit runs to its optimum in one way: drop it"
+_L2 = "the penalty is half the squares of coef_, over C: drop it, or give C=np.inf for no penalty"
+# scikit-learn's arguments that are no choice here, and why.
+_ABSENT = {
+    "solver": _ONE_WAY,
+    "dual": _ONE_WAY,
+    "penalty": _L2,
+    "l1_ratio": _L2,
+    "l1_ratios": _L2,
+    "n_jobs": "every core is used: drop it",
+    "verbose": "nothing is printed: drop it",
+    "intercept_scaling": "the intercept is never penalised: drop it",
+    "multi_class": "more than two classes are fitted as a softmax: drop it, or use "
+    "sklearn.multiclass.OneVsRestClassifier",
+    "use_legacy_attributes": "attributes have the new layout: drop it",
+}
 
 
 class LinearClassifier(ClassifierMixin, BaseEstimator):
@@ -25,10 +45,19 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
     intercept_: np.ndarray
     n_features_in_: int
 
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Refuse, in a sentence, arguments that the class has not."""
+        known = inspect.signature(cls.__init__).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            for name in options.keys() - known.keys():
+                why = _ABSENT.get(name, f"it has {', '.join(list(known)[1:])}")
+                raise TypeError(f"{cls.__name__} has no argument {name}: {why}.")
+        return super().__new__(cls)
+
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits: `(m,)` for two classes, `(m, K)` for more."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validated(self, X, reset=False)
         Z = X @ self.coef_.T + self.intercept_
         return Z[:, 0] if Z.shape[1] == 1 else Z
 

@@ -20,8 +20,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from jaxlr import frames, narrowing
+from jaxlr.given import Side
 from jaxlr.types import Batch, Params, Solution, Status
 
+_CENTRED = 2**18  # values at a time
 _EXAMPLES = 512  # of a program, at least, where data are few
 _LITTLE = 2**18  # entries of X whose fit takes less time than to compile another program
 
@@ -35,6 +38,8 @@ class Data(NamedTuple):
         classes: the labels, sorted, `(K,)`.
         codes: the place of each label among them, `(m,)`.
         weights: of the examples, those of their classes included, `(m,)`.
+        origin: what is subtracted from X in a fit, `(n,)` float64: the means of the rows with
+            positive weight; 0 without an intercept.
     """
 
     X: np.ndarray
@@ -42,16 +47,19 @@ class Data(NamedTuple):
     classes: np.ndarray
     codes: np.ndarray
     weights: np.ndarray
+    origin: np.ndarray
 
 
 def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     """Return the data of a fit, checked; sets the estimator's number and names of features.
 
     Raises:
-        ValueError: what scikit-learn refuses; labels all of one class; weights that are negative.
+        ValueError: what scikit-learn refuses; labels all of one class; weights that are negative;
+            features whose squares overflow or vanish, or that are integers beyond float64.
         TypeError: sparse X.
     """
-    X, y = validate_data(estimator, X, y, dtype=[np.float64, np.float32])
+    given, (X, y) = X, validated(estimator, X, y)
+    _check_values(given, X)
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     weights = np.ones(len(y), X.dtype)
@@ -85,7 +93,51 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
             f"y holds {len(present)} class{where}, {', '.join(map(str, present)) or 'none'}: two "
             f"are needed, to be told apart."
         )
-    return Data(X, y, classes, codes, weights)
+    origin = _means(X, weights > 0) if estimator.fit_intercept else np.zeros(X.shape[1])
+    return Data(X, y, classes, codes, weights, origin)
+
+
+def validated(estimator: Any, X: Any, *labels: Any, **options: Any) -> Any:
+    """Return what scikit-learn's `validate_data` does, but text and gaps named by their column."""
+    try:
+        return validate_data(estimator, X, *labels, dtype=[np.float64, np.float32], **options)
+    except (TypeError, ValueError) as error:
+        if not frames.is_table(X) and "could not convert" not in str(error):
+            raise
+        try:
+            Side(rows=True, features=frames.column_names(X)).numbers("X", X)
+        except (TypeError, ValueError) as clear:
+            text = "has dtype" in str(clear) and "such as days" not in str(clear)
+            how = " sklearn.preprocessing.OneHotEncoder encodes it." if text else ""
+            raise type(error)(f"{clear}{how}") from None
+        raise
+
+
+def _check_values(given: Any, X: np.ndarray) -> None:
+    """Refuse features that a fit to X does not see, as the door of `jaxlr` does."""
+    side, seen = Side(rows=True, features=frames.column_names(given)), narrowing.extent(X.T)
+    if X.dtype == np.float64 and seen.largest.max() >= 2**53:  # were integers told apart?
+        with contextlib.suppress(TypeError):  # objects, whose dtype says nothing
+            side.check_rounding("X", side.numbers("X", given), X.T, seen)
+    side.check_scale(X.T, seen)
+
+
+def _means(X: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return the means of the rows that are used, exact for columns that are constant.
+
+    >>> _means(np.full((3, 1), 0.1), np.array([True, True, False])).tolist()
+    [0.1]
+    """
+    first = X[used.argmax()].astype(np.float64)
+    sums = [used[rows] @ (X[rows] - first) for rows in _parts(X)]
+    return first + np.sum(sums, axis=0) / used.sum()
+
+
+def _parts(X: np.ndarray) -> list[slice]:
+    """Return the rows in parts whose copies in float64 are little memory."""
+    m, n = X.shape
+    step = max(1, _CENTRED // n)
+    return [slice(i, min(i + step, m)) for i in range(0, m, step)]
 
 
 def room_for(m: int, n: int) -> tuple[int, int]:
@@ -106,40 +158,52 @@ def room_for(m: int, n: int) -> tuple[int, int]:
 
 
 def batch_of(data: Data, *, intercept: bool) -> Batch:
-    """Return the batch in its room, which examples of weight 0 and features of 0 fill up."""
+    """Return the batch in its room, which examples of weight 0 and features of 0 fill up.
+
+    X is about `data.origin`, in float64 before it is float32: a large mean hides nothing.
+    """
     m, n = data.X.shape
     examples, features = room_for(m, n)
     X = np.zeros((features, examples), data.X.dtype)
     y, weights = np.zeros(examples, int), np.zeros(examples)
-    X[:n, :m], y[:m], weights[:m] = data.X.T, data.codes, data.weights
+    for rows in _parts(data.X):
+        X[:n, rows] = (data.X[rows] - data.origin).T
+    y[:m], weights[:m] = data.codes, data.weights
     batch = Batch.from_columns(
         X, y, weights=weights, n_classes=len(data.classes), dtype=data.X.dtype
     )
     return dataclasses.replace(batch, intercept=intercept)
 
 
-def params_of(coef: np.ndarray, intercept: np.ndarray, features: int) -> Params:
+def params_of(coef: np.ndarray, intercept: np.ndarray, data: Data, features: int) -> Params:
     """Return the parameters of a lane from `coef_` and `intercept_`, for a room of features.
 
-    >>> params_of(np.ones((1, 4)), np.zeros(1), 8).w.shape
-    (8,)
+    >>> X, y = np.ones((5, 4)), np.zeros(5, int)
+    >>> data = Data(X, y, np.arange(2), y, np.ones(5), np.full(4, 0.5))
+    >>> params = params_of(np.ones((1, 4)), np.zeros(1), data, 8)
+    >>> params.w.shape, float(params.b)
+    ((8,), 2.0)
     """
     w = np.pad(coef.T, ((0, features - coef.shape[1]), (0, 0)))
-    return Params(w[:, 0], intercept[0]) if len(coef) == 1 else Params(w, intercept)
+    b = (intercept + coef @ data.origin).astype(intercept.dtype)
+    return Params(w[:, 0], b[0]) if len(coef) == 1 else Params(w, b)
 
 
 def rows_of(params: Params, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Return `coef_` and `intercept_`, `(…, 1 or K, n)` and `(…, 1 or K)`, from lanes or a lane.
 
-    A shift common to all classes of the softmax changes no probability: their mean is made 0.
+    The intercept is that of X as given, about 0. A shift common to all classes of the softmax
+    changes no probability: their mean is made 0.
     """
     w, b = np.asarray(params.w), np.asarray(params.b)
     if len(data.classes) == 2:
         w, b = w[..., None], b[..., None]
     w = np.swapaxes(w, -1, -2)[..., : data.X.shape[1]]
+    intercepts = b - w @ data.origin
     if len(data.classes) == 2:
-        return w.copy(), b.copy()
-    return w - w.mean(axis=-2, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+        return w.copy(), intercepts.astype(b.dtype)
+    intercepts = intercepts - intercepts.mean(axis=-1, keepdims=True)
+    return w - w.mean(axis=-2, keepdims=True), intercepts.astype(b.dtype)
 
 
 def precision(data: Data) -> contextlib.AbstractContextManager:

@@ -120,4 +120,4 @@ class LogisticRegression(LinearClassifier):
                 f"warm_start: coef_ has shape {self.coef_.shape} where {due} is due: the classes "
                 f"or features are not those of the last fit."
             )
-        return params_of(self.coef_, self.intercept_, batch.n_features)
+        return params_of(self.coef_, self.intercept_, data, batch.n_features)
