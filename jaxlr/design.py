@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlr.moments import deviation_of, mean_of
 from jaxlr.survey import Roles, Survey, Tally, first_level
 from jaxlr.tables import Chunk, Table, TableError, is_number, listed
 from jaxlr.tables.table import counted, one_line, short
@@ -130,10 +131,10 @@ def make_design(
     for name in roles.features:
         tally = found.tallies[name]
         if tally.levels is None:
-            fill = {None: None, "mean": (tally.first or 0.0) + tally.mean, "median": np.nan}[impute]
+            means.append(mean_of(tally.moments))
+            scales.append(deviation_of(tally.moments))
+            fill = {None: None, "mean": means[-1], "median": np.nan}[impute]
             columns.append(Column(name, None, fill))
-            means.append((tally.first or 0.0) + tally.mean)
-            scales.append((tally.squares / (tally.weight or 1.0)) ** 0.5)
         else:
             ordered = _base_first(tally.levels)
             columns.append(Column(name, ordered, ordered[0] if impute else None))
@@ -174,13 +175,24 @@ def told_fills(design: Design) -> str:
     'Missing values are imputed: age 38.5, x 1.'
     """
     fills = [
-        f"{column.name} {one_line(fill) if isinstance(fill, str) else f'{fill:.6g}'}"
+        f"{column.name} {one_line(fill) if isinstance(fill, str) else told_number(fill)}"
         for column in design.columns
         if (fill := column.fill) is not None
     ]
     return f"Missing values are imputed: {listed(fills)}." if fills else (
         "Missing values are refused."
     )  # fmt: skip
+
+
+def told_number(value: float) -> str:
+    """Return a number in six digits, or with all that are before the point.
+
+    >>> told_number(38.53333333), told_number(1700000029.5), told_number(-2e200)
+    ('38.5333', '1700000029.5', '-2e+200')
+    """
+    if not 1e5 < abs(value) < 1e15:
+        return f"{value:.6g}"
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlr.moments import Moments, add_numbers
 from jaxlr.tables import Chunk, Table, TableError, is_number
 from jaxlr.tables.table import short
 from jaxlr.tables.values import is_numeric, levels, numbers
@@ -44,10 +45,8 @@ class Tally(NamedTuple):
     Args:
         missing: how many of its values are missing.
         levels: the weight of each level, of text; None for numbers, and while all is missing.
-        first: the first number, about which the moments are; None for text.
-        weight: of the numbers.
-        mean: of the numbers, less the first.
-        squares: the weighted sum of squares of the numbers about their mean.
+        first: the first number; None for text.
+        moments: of the numbers.
         counting: whether the numbers so far are those of the rows, each one more than the last.
         trouble: why the column cannot be used, or None.
     """
@@ -55,9 +54,7 @@ class Tally(NamedTuple):
     missing: int = 0
     levels: dict[str, float] | None = None
     first: float | None = None
-    weight: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
+    moments: Moments = Moments()
     counting: bool = True
     trouble: str | None = None
 
@@ -104,7 +101,13 @@ def survey(chunks: Iterable[Chunk], table: Table, roles: Roles) -> Survey:
         tallies[name] = Tally(trouble=f"holds {kind}" if kind else None)
     for chunk in chunks:
         weights = weights_of(chunk, table, roles.weights)
-        rows, weight = rows + chunk.rows, weight + float(weights.sum())
+        with np.errstate(over="ignore"):
+            rows, weight = rows + chunk.rows, weight + float(weights.sum())
+        if np.isinf(weight):
+            raise TableError(
+                f"--weights {roles.weights}: the weights of {table.path} sum to more than 1.8e308: "
+                f"divide them by their mean."
+            )
         for name, tally in tallies.items():
             if tally.trouble is None:
                 tallies[name] = _add(tally, name, chunk, weights, table, roles)
@@ -240,19 +243,5 @@ def _add_numbers(
     if gaps.all():
         return tally
     values, weights = values[~gaps], weights[~gaps]
-    # About the first number a constant column is zero, and its mean exact.
     first = float(values[0]) if tally.first is None else tally.first
-    values, weight = values - first, float(weights.sum())
-    if weight == 0:
-        return tally._replace(first=first)
-    mean = float((weights * values).sum()) / weight
-    squares = float((weights * (values - mean) ** 2).sum())
-    # Two groups made one (Chan, Golub and LeVeque, Updating Formulae, 1979, equation 2.1).
-    whole = tally.weight + weight
-    step = mean - tally.mean
-    return tally._replace(
-        first=first,
-        weight=whole,
-        mean=tally.mean + step * weight / whole,
-        squares=tally.squares + squares + step**2 * tally.weight * weight / whole,
-    )
+    return tally._replace(first=first, moments=add_numbers(tally.moments, values, weights))

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.cli.medians import with_medians
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.design import Design, encode, labels, make_design, told_levels
 from jaxlr.extras import require
+from jaxlr.moments import standardised
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
 from jaxlr.types import Batch
@@ -104,6 +106,7 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     size = rows_of_chunk(len(roles.columns))
     chunks = shown(table.chunks(roles.columns, size), f"Looking through {path.name}")
     found = survey(chunks, table, roles)
+    _check_weights(found, roles, table)
     design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
     if not options.standardize:
         mean, scale = np.zeros_like(mean), np.ones_like(scale)
@@ -118,7 +121,7 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     chunks = shown(table.chunks(roles.columns, size), f"Reading {path.name}")
     _fill(batch, chunks, table, design, mean, scale)
     give_back()
-    design = _with_medians(design, batch, mean, scale)
+    design = with_medians(design, batch, mean, scale)
     source = {
         "file": path.name,
         "sha256": fingerprint(path),
@@ -191,6 +194,18 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     return Roles(target, features, categorical, options.weights), notes
 
 
+def _check_weights(found: Survey, roles: Roles, table: Table) -> None:
+    """Refuse weights whose sum, or one over it, the dtype holds with few digits or not at all."""
+    limits = jnp.finfo(jnp.zeros(()).dtype)
+    most = float(limits.eps / limits.tiny)
+    if roles.weights is not None and not 1 / most <= found.weight <= most:
+        raise TableError(
+            f"--weights {roles.weights}: the weights of {table.path} sum to {found.weight:.3g}, "
+            f"and {limits.dtype} takes sums from {1 / most:.0e} to {most:.0e}: divide them by "
+            f"their mean."
+        )
+
+
 def _empty(table: Table, design: Design, rows: int) -> Batch:
     """Return a batch of NumPy arrays that are to be filled: X `(n, rows)`."""
     dtype, n, classes = np.dtype(jnp.zeros(()).dtype), len(design.features), len(design.classes)
@@ -220,14 +235,36 @@ def _fill(
         if end > batch.m_examples:
             raise changed
         features = encode(design, chunk, table).X
-        features -= mean[:, None]
-        features /= scale[:, None]
-        batch.X[:, part] = features
+        with np.errstate(over="ignore"):
+            batch.X[:, part] = standardised(features, mean, scale)
+        check_finite(batch.X[:, part], features, design, chunk, table)
         batch.y[part] = np.maximum(labels(design, chunk, table), 0)  # no class: of weight 0
         if batch.weights is not None:
             batch.weights[part] = weights_of(chunk, table, design.weights)
     if end < batch.m_examples:
         raise changed
+
+
+def check_finite(
+    Z: np.ndarray, features: np.ndarray, design: Design, chunk: Chunk, table: Table
+) -> None:
+    """Refuse features that are too large for their dtype once they are standardised.
+
+    Args:
+        Z: `(n, rows)`, standardised.
+        features: as they were, with NaN where the median is due.
+        design: what they are.
+        chunk, table: where they come from.
+    """
+    lost = np.isinf(Z) | (np.isnan(Z) & ~np.isnan(features))
+    if lost.any():
+        j, i = np.argwhere(lost)[0]
+        raise TableError(
+            f"column {design.features[j]} is {features[j, i]:.6g} in "
+            f"{table.place(chunk.start + int(i))} of {table.path}, which is too far from the "
+            f"column's mean for {Z.dtype}: correct it"
+            f"{', or set JAX_ENABLE_X64=1' if Z.dtype == np.float32 else ''}."
+        )
 
 
 def in_jax(batch: Batch) -> Batch:
@@ -245,36 +282,6 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def weighted_median(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return the median; of two middle values their mean, and weight 2 is a value twice.
-
-    >>> weighted_median(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 0]))
-    2.0
-    """
-    if weights is None:
-        return float(np.median(values))
-    order = np.argsort(values)
-    below = np.cumsum(weights[order], dtype=float)
-    middle = [np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right")]
-    return float(values[order][middle].mean())
-
-
-def _with_medians(design: Design, batch: Batch, mean: np.ndarray, scale: np.ndarray) -> Design:
-    """Return the design with the medians that it lacks, and put them in X."""
-    columns, j, X = [], 0, batch.X
-    for column in design.columns:
-        if column.levels is None and column.fill is not None and np.isnan(column.fill):
-            gaps = np.isnan(X[j])
-            weights = None if batch.weights is None else batch.weights[~gaps]
-            median = weighted_median(X[j][~gaps], weights)
-            X[j][gaps] = median
-            digits = np.finfo(X.dtype).precision  # 50, where rounding makes it 49.999999997
-            column = column._replace(fill=float(f"{median * scale[j] + mean[j]:.{digits}g}"))
-        columns.append(column)
-        j += len(column.features)
-    return design._replace(columns=tuple(columns))
-
-
 def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
     yield from told_levels(design)
     if source["missing"]:
@@ -284,7 +291,7 @@ def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[st
     counting = [
         name
         for name, tally in found.tallies.items()
-        if tally.counting and tally.first is not None and found.rows > 2
+        if tally.counting and tally.moments.variance > 0 and found.rows > 2
     ]
     if counting:
         yield (
@@ -295,7 +302,7 @@ def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[st
         name
         for name, tally in found.tallies.items()
         if name != design.target
-        and (len(tally.levels) == 1 if tally.levels is not None else tally.squares == 0)
+        and (len(tally.levels) == 1 if tally.levels is not None else tally.moments.variance == 0)
     ]
     if constant:
         yield f"Constant, and so of no effect: {listed(constant)}."

@@ -55,15 +55,16 @@ def coefficients(model: Model, level: float) -> list[dict[str, Any]]:
     w, b = np.asarray(w, float).reshape(n, K), np.asarray(b, float).reshape(K)
     if K > 1:
         w, b = w - w.mean(axis=1, keepdims=True), b - b.mean()
-    raw = np.vstack([b - (mean / scale) @ w, w / scale[:, None]])
     own = np.vstack([b, w])
-    sure = np.full_like(raw, np.nan)
-    if errors is not None:
-        each = np.reshape(errors.w, (n, K)) / scale[:, None]
-        sure = np.vstack([np.reshape(errors.raw_b, K), each])
-    reach = NormalDist().inv_cdf((1 + level) / 2) * sure
     rows, classes = [], class_names(model)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # the scale may be 1e-320, or the level 1
+        raw = np.vstack([b - (mean / scale) @ w, w / scale[:, None]])
+        sure = np.full_like(raw, np.nan)
+        if errors is not None:
+            each = np.reshape(errors.w, (n, K)) / scale[:, None]
+            sure = np.vstack([np.reshape(errors.raw_b, K), each])
+        raw = np.where(np.isfinite(raw), raw, np.nan)
+        reach = NormalDist().inv_cdf((1 + level) / 2) * sure
         limits = np.stack([raw - reach, raw + reach], axis=-1)
         for j, feature in enumerate([_INTERCEPT, *feature_names(model)]):
             for k in range(K):
