@@ -21,6 +21,7 @@ from jaxlr.extras import require
 from jaxlr.moments import standardised
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
+from jaxlr.tables.table import one_line
 from jaxlr.types import Batch
 
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
@@ -284,6 +285,14 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
     yield from told_levels(design)
+    alike = [
+        f"{name} {one_line(other)} as {one_line(level)}"
+        for name, tally in found.tallies.items()
+        for other, level in tally.alike.items()
+        if name != design.target or level in design.classes
+    ]
+    if alike:
+        yield f"Of one value, and so one level: {listed(alike)}."
     if source["missing"]:
         counts = [f"{name} {count}" for name, count in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"
