@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.cli.medians import with_medians
-from jaxlr.cli.memory import give_back
+from jaxlr.cli.memory import give_back, total_memory
 from jaxlr.cli.refusal import Refusal
 from jaxlr.design import Design, encode, labels, make_design, told_levels
 from jaxlr.extras import require
@@ -26,6 +26,7 @@ from jaxlr.types import Batch
 
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
 _LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
+_SHARE = 0.8  # of the machine's memory, for X at most; the rest is for all else
 _RARE = 0.2  # of the share that a class has where all have the same
 
 
@@ -104,6 +105,8 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     """
     table = open_table(path, delimiter=options.delimiter, missing=options.missing)
     roles, notes = _roles(table, options)
+    if table.rows is not None:  # else it is asked when they have been counted
+        check_size(table, len(roles.features), table.rows)
     size = rows_of_chunk(len(roles.columns))
     chunks = shown(table.chunks(roles.columns, size), f"Looking through {path.name}")
     found = survey(chunks, table, roles)
@@ -207,16 +210,35 @@ def _check_weights(found: Survey, roles: Roles, table: Table) -> None:
         )
 
 
+def check_size(table: Table, n: int, rows: int) -> None:
+    """Refuse a file whose X would not fit memory: n features × rows, dense."""
+    dtype = np.dtype(jnp.zeros(()).dtype)
+    need, have = n * rows * dtype.itemsize, total_memory()
+    if have is not None and need > _SHARE * have:
+        raise Refusal(
+            f"{table.path}: {n} features × {rows} examples, dense in {dtype}, need "
+            f"{_gigabytes(need)}, and {100 * _SHARE:.0f} % of this machine's memory is "
+            f"{_gigabytes(_SHARE * have)}: choose columns by --features or --exclude, or take "
+            f"fewer rows."
+        )
+
+
+def _gigabytes(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _gigabytes(2.5e9), _gigabytes(4e13)
+    ('2.5 GB', '40,000 GB')
+    """
+    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.2g} GB"
+
+
 def _empty(table: Table, design: Design, rows: int) -> Batch:
     """Return a batch of NumPy arrays that are to be filled: X `(n, rows)`."""
     dtype, n, classes = np.dtype(jnp.zeros(()).dtype), len(design.features), len(design.classes)
-    try:
-        X = _aligned((n, rows), dtype)
-        y = np.zeros(rows, dtype if classes == 2 else np.int32)
-        weights = None if design.weights is None else np.ones(rows, dtype)
-    except MemoryError:
-        gigabytes = n * rows * dtype.itemsize / 1e9
-        raise Refusal(f"{table.path}: {n} × {rows} features need {gigabytes:.0f} GB.") from None
+    check_size(table, n, rows)
+    X = _aligned((n, rows), dtype)
+    y = np.zeros(rows, dtype if classes == 2 else np.int32)
+    weights = None if design.weights is None else np.ones(rows, dtype)
     return Batch(X, y, weights, None, classes)
 
 
