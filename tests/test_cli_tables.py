@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
+from jaxlr import plots
 from jaxlr.cli import app, data, memory
 from jaxlr.model_file import load_model
 
@@ -70,3 +73,47 @@ def test_what_does_not_fit_memory_is_refused_before_the_work(
 def test_memory_is_that_of_the_machine():
     total = memory.total_memory()
     assert total is None or 2**28 < total < 2**50
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_features_that_keep_their_scale_are_centred_before_they_are_narrowed(tmp_path, classes):
+    """Seconds since 1970 are one number in float32: 1.7e9 + 0 … 59."""
+    rng = np.random.default_rng(3)
+    seconds = 1.7e9 + np.arange(60.0)
+    label = np.digitize(seconds - 1.7e9 + 15 * rng.normal(size=60), [[30], [20, 40]][classes - 2])
+    path, model, out = tmp_path / "a.csv", tmp_path / "m.npz", tmp_path / "p.csv"
+    pd.DataFrame({"t": seconds.astype(int), "y": label}).to_csv(path, index=False)
+    options = ("--target", "y", "--no-standardize", "--l2", "0.01")
+    result = run("fit", path, *options, "-o", model, "--json")
+    assert result.exit_code == 0, result.output
+    expected = LogisticRegression(C=1 / 0.6, tol=1e-10, max_iter=10_000)
+    expected.fit((seconds - seconds.mean())[:, None], label)
+    rows = [r for r in json.loads(result.stdout)["coefficients"] if r["feature"] == "t"]
+    due = expected.coef_[-len(rows) :, 0]
+    np.testing.assert_allclose([row["coefficient"] for row in rows], due, rtol=2e-3)
+    assert run("predict", model, path, "-o", out).exit_code == 0
+    P = pd.read_csv(out).filter(like="probability").to_numpy()
+    proba = expected.predict_proba((seconds - seconds.mean())[:, None])
+    np.testing.assert_allclose(P, proba[:, -P.shape[1] :], atol=2e-3)
+    assert json.loads(result.stdout)["training"]["standardised"] is False
+    text = run("inspect", model).stdout
+    assert "standardised" not in text
+    assert load_model(model).mean.tolist() == [1.7e9 + 29.5]
+
+
+@pytest.mark.slow
+def test_a_sweep_says_that_columns_are_centred(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"t": 1.7e9 + np.arange(60.0), "y": np.arange(60) // 3 % 2}).to_csv(path)
+    options = ("--target", "y", "--folds", "2", "--penalties", "2", "--no-standardize")
+    units = []
+    monkeypatch.setattr(plots, "sweep_figure", lambda *a: units.append(a[-1]) or Figure())
+    result = run(
+        "sweep", path, *options, "--plot", tmp_path / "a.png", "--report", tmp_path / "a.html"
+    )
+    assert result.exit_code == 0, result.output
+    assert "columns centred, of the scale that they came in" in " ".join(result.stdout.split())
+    assert units == ["unit"]
+    page = (tmp_path / "a.html").read_text()
+    assert "the columns kept their scale, and were centred." in page
+    assert "standardised" not in page

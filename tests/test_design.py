@@ -95,10 +95,11 @@ def test_large_and_constant_numbers_keep_their_digits(tmp_path):
     assert "Constant, and so of no effect: c." in data.notes
 
 
-def test_numbers_as_they_are(tmp_path, frame):
+def test_numbers_that_keep_their_scale(tmp_path, frame):
     frame = frame.dropna()
     data = read(written(tmp_path, frame), Reading("sick", ("age",), standardize=False))
-    np.testing.assert_allclose(data.batch.X[0], frame["age"], rtol=1e-6)
+    np.testing.assert_allclose(data.batch.X[0], frame["age"] - frame["age"].mean(), rtol=2e-5)
+    np.testing.assert_array_equal(data.scale, 1)
     assert not data.standardised
 
 

@@ -133,8 +133,8 @@ def make_app() -> "typer.Typer":
         """Choose the penalty by cross-validation, on a file or on a data set of scikit-learn.
 
         The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
-        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first, unless
-        --no-standardize says otherwise.
+        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first; with
+        --no-standardize it is centred only.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
         Exit code: 0; 1 if a fit failed; 2 if the options or the file cannot be used; 130 if

@@ -36,7 +36,7 @@ class Data(NamedTuple):
     Args:
         name: of the data set, or of the file.
         batch: the examples.
-        mean, scale: of the features, `(n,)`; 0 and 1 where they were left as they are.
+        mean, scale: of the features, `(n,)`; the scale is 1 where they kept theirs.
         feature_names, class_names: n and K of them.
         design: how the features were made of a file's columns; None for scikit-learn's.
         source: what is kept of the file with a model: its fingerprint and the options.
@@ -56,7 +56,7 @@ class Data(NamedTuple):
     @property
     def standardised(self) -> bool:
         """Whether the features were standardised."""
-        return bool((self.scale != 1).any() or (self.mean != 0).any())
+        return bool((self.scale != 1).any())
 
 
 class Reading(NamedTuple):
@@ -113,7 +113,7 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     _check_weights(found, roles, table)
     design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
     if not options.standardize:
-        mean, scale = np.zeros_like(mean), np.ones_like(scale)
+        scale = np.ones_like(scale)  # centred all the same: 1.7e9 + 1 is 1.7e9 in float32
     batch = _empty(table, design, found.rows)
     if rehearse is not None and batch.X.nbytes > _LARGE:
         y = np.arange(found.rows) % len(design.classes)

@@ -51,7 +51,9 @@ def reads_a_file(needed: bool) -> Callable[[Callable], Callable]:
             settings = {"metavar": "NAME,…", **settings}
         option = typer.Option(f"--{name}", show_default=False, **settings)
         parameters.append(parameter(name, Annotated[of | None, option], None))
-    option = typer.Option("--no-standardize", help="Leave the features as they are.")
+    option = typer.Option(
+        "--no-standardize", help="Centre the features, but leave them their scale."
+    )
     parameters.append(parameter("no_standardize", Annotated[bool, option], False))
 
     def decorate(command: Callable) -> Callable:

@@ -187,7 +187,7 @@ def _closing(found: Sweep) -> list[str]:
 
 def _treated(data: Data) -> str:
     if not data.standardised:
-        return "as they are"
+        return "centred, of the scale that they came in"
     return "standardised (mean and standard deviation of all examples)"
 
 
@@ -248,7 +248,8 @@ def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
     data, how = found.data, _training(found)
     if plot is not None:
         names, title = data.feature_names, f"{data.name}: {how['folds']}-fold cross-validation"
-        figure = plots.sweep_figure(found.result, found.path, names, title, "standard deviation")
+        unit = "standard deviation" if data.standardised else "unit"
+        figure = plots.sweep_figure(found.result, found.path, names, title, unit)
         with write_atomically(plot) as file:
             figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
     if output is not None and _has_model(found):
