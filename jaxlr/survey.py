@@ -27,12 +27,14 @@ class Roles(NamedTuple):
         features: the columns to predict it from.
         categorical: those of them that are levels although they may hold numbers.
         weights: the column of the examples' weights, or None.
+        positive: which of two classes is the second, whose odds are told; None for the order.
     """
 
     target: str
     features: tuple[str, ...]
     categorical: tuple[str, ...] = ()
     weights: str | None = None
+    positive: str | None = None
 
     @property
     def columns(self) -> list[str]:

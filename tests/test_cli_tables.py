@@ -1,6 +1,8 @@
 """Options and kinds of files on the command line: what is told, and refused before the work."""
 
+import io
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
+import jaxlr
 from jaxlr import plots
-from jaxlr.cli import app, data, memory
+from jaxlr.cli import app, data, fit, memory, sweep, work
 from jaxlr.model_file import load_model
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -117,3 +120,150 @@ def test_a_sweep_says_that_columns_are_centred(tmp_path, monkeypatch):
     page = (tmp_path / "a.html").read_text()
     assert "the columns kept their scale, and were centred." in page
     assert "standardised" not in page
+
+
+def test_a_target_of_names_is_refused_before_the_work(people, tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    people.assign(code=[f"p{i // 2}" if i % 3 else f"q{i}" for i in range(120)]).to_csv(
+        path, index=False
+    )
+    monkeypatch.setattr(data, "_fill", lambda *_: pytest.fail("work was begun"))
+    for command in ("fit", "sweep"):
+        for target, count, first in (("id", 120, "0"), ("code", 100, "q0")):
+            result = run(command, path, "--target", target)
+            assert result.exit_code == 2
+            told = f"--target {target}: it holds {count} different values in 120 rows of "
+            assert told in result.stderr
+            assert f"such as '{first}': that is a name of the rows" in result.stderr
+
+
+def test_a_class_of_too_few_examples_is_refused_before_features_are_made(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"x": range(40), "y": [1.0] * 36 + [0.0] * 4}).to_csv(path, index=False)
+    monkeypatch.setattr(data, "_fill", lambda *_: pytest.fail("work was begun"))
+    result = run("sweep", path, "--target", "y")
+    assert result.exit_code == 2
+    assert "--folds 5: class 0 has 4 examples, and every fold needs one." in result.stderr
+
+
+@pytest.mark.parametrize(("terminal", "long"), [(True, False), (False, True), (False, False)])
+def test_the_size_of_the_work_is_said_before_it(people, tmp_path, monkeypatch, terminal, long):
+    path = tmp_path / "a.csv"
+    people.to_csv(path, index=False)
+    examples = data.read(path, data.Reading("sick", ("age",)))
+    monkeypatch.setattr(work, "_LONG", 100 if long else 10**9)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    def begun(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jaxlr, "cross_validate", begun)
+    monkeypatch.setattr(jaxlr, "fit", begun)
+    for words, command in (
+        ("one penalty", lambda d: fit.run(d, None)),
+        ("2 penalties × 3 folds and all, 8 lanes,", lambda d: sweep.run(d, 2, 0.1, 1.0, 3, 0)),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            command(examples)
+        end = ": this may take many minutes …" if long else " …"
+        said = f"Fitting {words} to 120 examples × 1 features, 2 classes{end}\n"
+        assert stream.getvalue() == (said if terminal or long else "")
+        stream.seek(0)
+        stream.truncate()
+        with pytest.raises(KeyboardInterrupt):  # zeros that stand in for the data
+            command(examples._replace(source={}))
+        assert stream.getvalue() == ""
+
+
+def test_words_that_are_no_choice_are_refused_in_a_sentence(people, tmp_path):
+    people.to_csv(tmp_path / "a.csv", index=False)
+    for command in ("fit", "sweep"):
+        result = run(command, tmp_path / "a.csv", "--target", "sick", "--impute", "zero")
+        assert result.exit_code == 2
+        assert result.stderr == (
+            "jaxlr: --impute zero: mean or median is due, of numbers; text gets its most frequent "
+            "level.\n"
+        )
+    model = tmp_path / "m.npz"
+    options = ("--target", "sick", "--features", "age")
+    assert run("fit", tmp_path / "a.csv", *options, "-o", model).exit_code == 0
+    result = run("predict", model, tmp_path / "a.csv", "--unseen", "drop")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "jaxlr: --unseen drop: refuse or base is due.\n"
+
+
+def test_counts_of_gaps_and_what_fills_them_are_told_apart(people, tmp_path):
+    frame = people[["age", "sick"]].copy()
+    frame.loc[[3, 5], "age"] = np.nan
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    model = tmp_path / "m.npz"
+    options = ("--target", "sick", "--impute", "median", "-o", model)
+    told = " ".join(run("fit", tmp_path / "a.csv", *options).stdout.split())
+    assert "Missing values imputed by the median, or the base level: age in 2 rows." in told
+    told = " ".join(run("inspect", model).stdout.split())
+    assert f"Missing values are imputed: age by {frame['age'].median():.6g}." in told
+
+
+def fitted_with(path, model, *options):
+    """Return the coefficients of a fit by feature, and the class that they are of."""
+    result = run("fit", path, *options, "-o", model, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["coefficients"]
+    return {row["feature"]: row["coefficient"] for row in rows}, rows[0]["class"]
+
+
+def test_the_positive_class_is_whose_odds_are_told(people, tmp_path):
+    path, model, out = tmp_path / "a.csv", tmp_path / "m.npz", tmp_path / "p.csv"
+    people.to_csv(path, index=False)
+    options = ("--target", "sick", "--features", "age")
+    yes, of_yes = fitted_with(path, model, *options)
+    same, of_same = fitted_with(path, model, *options, "--positive", "yes")
+    no, of_no = fitted_with(path, model, *options, "--positive", "no")
+    assert (of_yes, of_same, of_no) == ("yes", "yes", "no")
+    assert same == yes
+    for name, value in yes.items():
+        assert no[name] == pytest.approx(-value, rel=1e-3)
+    assert load_model(model).metadata["class_names"] == ["yes", "no"]
+    assert "log odds of no against yes" in run("inspect", model).stdout
+    assert run("predict", model, path, "-o", out).exit_code == 0
+    found = pd.read_csv(out)
+    assert list(found) == ["prediction", "probability_no"]
+    x = people["age"].to_numpy()
+    due = 1 / (1 + np.exp(yes["(intercept)"] + yes["age"] * x))
+    np.testing.assert_allclose(found["probability_no"], due, atol=1e-4)
+    assert found["prediction"].tolist() == np.where(due > 0.5, "no", "yes").tolist()
+
+
+@pytest.mark.parametrize("given", ["0", "0.0", "00"])
+def test_the_positive_class_is_matched_by_value(people, tmp_path, given):
+    path = tmp_path / "a.csv"
+    people.assign(sick=(people["sick"] == "yes") * 1.0).to_csv(path, index=False)
+    found = data.read(path, data.Reading("sick", ("age",), positive=given))
+    assert found.class_names == ["1", "0"]
+    np.testing.assert_array_equal(found.batch.y, people["sick"] == "no")
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep"])
+def test_a_positive_class_that_cannot_be_is_refused(people, tmp_path, command):
+    path = tmp_path / "a.csv"
+    people.assign(three=[*"abc"] * 40).to_csv(path, index=False)
+    for options, told in (
+        (("--target", "sick", "--positive", "maybe"),
+         "--positive maybe: sick has no such class. It has no, yes."),
+        (("--target", "three", "--positive", "a"),
+         "--positive a: it says which of two classes the odds are of, and three has 3: a, b, c."),
+    ):  # fmt: skip
+        result = run(command, path, "--features", "age", *options)
+        assert (result.exit_code, result.stderr) == (2, f"jaxlr: {told}\n")
+
+
+@pytest.mark.slow
+def test_a_sweep_tells_the_positive_class(people, tmp_path):
+    path = tmp_path / "a.csv"
+    people.to_csv(path, index=False)
+    options = ("--target", "sick", "--positive", "no", "--folds", "2", "--penalties", "2")
+    result = run("sweep", path, *options, "--features", "age", "-o", tmp_path / "m.npz")
+    assert result.exit_code == 0, result.output
+    assert load_model(tmp_path / "m.npz").metadata["class_names"] == ["yes", "no"]

@@ -151,7 +151,10 @@ def make_app() -> "typer.Typer":
                 examples = sweeping.load(dataset or sweeping.Dataset.breast_cancer)
             else:
                 examples = read(
-                    data, reading, lambda zeros: sweeping.model(sweeping.run(zeros, *grid))
+                    data,
+                    reading,
+                    lambda zeros: sweeping.model(sweeping.run(zeros, *grid)),
+                    lambda counts: sweeping.check_folds(folds, counts),
                 )
             found = sweeping.run(examples, *grid)
             if as_json:
@@ -224,9 +227,12 @@ def make_app() -> "typer.Typer":
             list[str] | None, option("Columns to copy, such as an id.", metavar="NAME,…")
         ] = None,
         unseen: Annotated[
-            predicting.Unseen,
-            option("A level that the model has not seen: refuse it, or count it as the base."),
-        ] = predicting.Unseen.refuse,
+            str,
+            option(
+                "A level that the model has not seen: refuse it, or count it as the base.",
+                metavar="refuse|base",
+            ),
+        ] = "refuse",
         missing: Annotated[
             list[str] | None,
             option("A word for a missing value, besides the model's.", metavar="WORD"),

@@ -16,14 +16,16 @@ import numpy as np
 from jaxlr.cli.medians import with_medians
 from jaxlr.cli.memory import give_back, total_memory
 from jaxlr.cli.refusal import Refusal
-from jaxlr.design import Design, encode, labels, make_design, told_levels
+from jaxlr.design import Design, class_weights, encode, labels, make_design
 from jaxlr.extras import require
 from jaxlr.moments import standardised
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
-from jaxlr.tables.table import one_line
+from jaxlr.tables.table import counted, one_line
+from jaxlr.telling import told_levels
 from jaxlr.types import Batch
 
+IMPUTES = ("mean", "median")
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
 _LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
 _SHARE = 0.8  # of the machine's memory, for X at most; the rest is for all else
@@ -71,6 +73,7 @@ class Reading(NamedTuple):
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
     standardize: bool = True
+    positive: str | None = None
 
 
 def load(name: str) -> Data:
@@ -88,7 +91,12 @@ def load(name: str) -> Data:
     return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
 
 
-def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = None) -> Data:
+def read(
+    path: Path,
+    options: Reading,
+    rehearse: Callable[[Data], Any] | None = None,
+    check: Callable[[Mapping[str, float]], None] | None = None,
+) -> Data:
     """Return the data of a file, from two passes over it: what is there, and the features.
 
     Memory is that of X and of some chunks of rows. What XLA needs to compile comes on top,
@@ -99,10 +107,17 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
         options: which columns are what.
         rehearse: what will be done with the data, if it is large: done first with zeros in the
             place of X, which need no memory as long as nobody has written to them.
+        check: what is told the number of examples of each class before the features are made,
+            and may refuse it; not if examples have weights.
 
     Raises:
         TableError: what the file holds cannot be used; a sentence that names column and line.
     """
+    if options.impute not in (None, *IMPUTES):
+        raise Refusal(
+            f"--impute {options.impute}: {' or '.join(IMPUTES)} is due, of numbers; text gets its "
+            f"most frequent level."
+        )
     table = open_table(path, delimiter=options.delimiter, missing=options.missing)
     roles, notes = _roles(table, options)
     if table.rows is not None:  # else it is asked when they have been counted
@@ -112,6 +127,8 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     found = survey(chunks, table, roles)
     _check_weights(found, roles, table)
     design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
+    if check is not None and roles.weights is None:
+        check(class_weights(design, found.tallies[roles.target]))
     if not options.standardize:
         scale = np.ones_like(scale)  # centred all the same: 1.7e9 + 1 is 1.7e9 in float32
     batch = _empty(table, design, found.rows)
@@ -195,7 +212,7 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     unnamed = "" in table.names and not options.features
     notes = ["A column has no name, as the index in pandas' files: it is left out."] * unnamed
     categorical = tuple(name for name in categorical if name in features)
-    return Roles(target, features, categorical, options.weights), notes
+    return Roles(target, features, categorical, options.weights, options.positive), notes
 
 
 def _check_weights(found: Survey, roles: Roles, table: Table) -> None:
@@ -316,7 +333,7 @@ def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[st
     if alike:
         yield f"Of one value, and so one level: {listed(alike)}."
     if source["missing"]:
-        counts = [f"{name} {count}" for name, count in source["missing"].items()]
+        counts = [f"{name} in {counted(n, 'row')}" for name, n in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"
         yield f"Missing values imputed by {how}: {listed(counts)}."
     counting = [

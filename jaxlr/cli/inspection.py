@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.design import told_fills, told_levels
 from jaxlr.extras import require
 from jaxlr.model_file import Model, load_model
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
+from jaxlr.telling import told_fills, told_levels
 
 _INTERCEPT = "(intercept)"
 

@@ -1,7 +1,6 @@
 """`jaxlr predict`: classes and probabilities of the rows of a file, a chunk at a time."""
 
 import contextlib
-import enum
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from jaxlr.cli.data import bar, check_finite, names_of
 from jaxlr.cli.inspection import class_names
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.design import Design, MissingValue, encode, labels, told_gaps
+from jaxlr.design import Design, MissingValue, encode, labels
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model
@@ -23,16 +22,17 @@ from jaxlr.moments import standardised
 from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.values import levels, numbers
+from jaxlr.telling import told_gaps
 
 ENDINGS = (".csv", ".parquet", ".feather")
-Unseen = enum.StrEnum("Unseen", ["refuse", "base"])
+UNSEEN = ("refuse", "base")
 
 
 class Options(NamedTuple):
     """The options of `jaxlr predict`."""
 
     keep: tuple[str, ...] = ()
-    unseen: Unseen = Unseen.refuse
+    unseen: str = "refuse"
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
 
@@ -121,6 +121,8 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         TableError: a row cannot be predicted; then nothing is written.
     """
     design = model.design
+    if options.unseen not in UNSEEN:
+        raise Refusal(f"--unseen {options.unseen}: {' or '.join(UNSEEN)} is due.")
     if design is None:
         raise Refusal("the model was not fitted to a file, and does not say what its columns are.")
     words = (*design.missing, *options.missing)
