@@ -80,7 +80,6 @@ def test_columns_of_any_size_are_standardised(tmp_path, dtype, impute):
         shrunk = shrunk - shrunk[0]
         due = (shrunk - shrunk.mean()) / shrunk.std()
         np.testing.assert_allclose(x, due, rtol=1e-5, atol=2e-6, err_msg=str(name))
-    assert data.batch.X.dtype == dtype
     assert not any("onstant" in note for note in data.notes)
 
 
