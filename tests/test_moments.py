@@ -3,12 +3,13 @@
 import json
 from fractions import Fraction
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jaxlr.cli import app
+from jaxlr.cli import app, inspection
 from jaxlr.cli.data import Reading, read
 from jaxlr.model_file import load_model
 from jaxlr.moments import Moments, add_numbers, deviation_of, mean_of, standardised
@@ -107,6 +108,30 @@ def test_coefficients_follow_the_units(tmp_path, classes):
         assert load_model(model).scale == pytest.approx(UNIT.std() * unit, rel=1e-12)
         assert run("inspect", model).exit_code == 0
     np.testing.assert_allclose(rows[1:], [rows[0]] * 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e35, 1e160])
+def test_a_scale_whose_square_overflows_is_not_kept(tmp_path, unit):
+    path = tmp_path / "a.csv"
+    unit = unit if unit > 1e100 or not jax.config.read("jax_enable_x64") else 1e200
+    pd.DataFrame({"x": UNIT * unit, "y": LABELS}).to_csv(path, index=False)
+    result = run("fit", path, "--target", "y", "--no-standardize")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"column x of {path} has a standard deviation of {UNIT.std() * unit:.3g}, whose" in (
+        result.stderr
+    )
+
+
+def test_a_fit_without_finite_numbers_is_told(models, capsys):
+    model = load_model(models / "two.npz")
+    lost = {**model.metadata["objective"], "loss": None, "gradient_norm": None}
+    data = {**model.metadata["data"], "log_loss": None, "accuracy": None}
+    inspection.show(
+        model._replace(metadata=model.metadata | {"objective": lost, "data": data}), 0.9
+    )
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Objective unknown, l2 = " in told
+    assert "fitted to: log loss unknown (" in told
 
 
 def test_a_unit_beyond_float64_is_told_as_unknown(tmp_path):

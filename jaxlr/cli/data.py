@@ -130,6 +130,7 @@ def read(
     if check is not None and roles.weights is None:
         check(class_weights(design, found.tallies[roles.target]))
     if not options.standardize:
+        _check_scale(design, scale, table)
         scale = np.ones_like(scale)  # centred all the same: 1.7e9 + 1 is 1.7e9 in float32
     batch = _empty(table, design, found.rows)
     if rehearse is not None and batch.X.nbytes > _LARGE:
@@ -213,6 +214,18 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     notes = ["A column has no name, as the index in pandas' files: it is left out."] * unnamed
     categorical = tuple(name for name in categorical if name in features)
     return Roles(target, features, categorical, options.weights, options.positive), notes
+
+
+def _check_scale(design: Design, scale: np.ndarray, table: Table) -> None:
+    """Refuse features whose squares, summed, may be beyond the dtype."""
+    limits = jnp.finfo(jnp.zeros(()).dtype)
+    j = int(scale.argmax())
+    if scale[j] > 0.01 * float(limits.max) ** 0.5:
+        raise Refusal(
+            f"--no-standardize: column {design.features[j]} of {table.path} has a standard "
+            f"deviation of {scale[j]:.3g}, whose square is near the end of {limits.dtype} or "
+            f"beyond: leave --no-standardize out, or take another unit."
+        )
 
 
 def _check_weights(found: Survey, roles: Roles, table: Table) -> None:

@@ -172,10 +172,10 @@ def _closing(model: Model, level: float) -> list[str]:
     if data:
         lines.append(_fit_quality(data))
     if found:
-        gap = "unknown" if found["suboptimality"] is None else f"{found['suboptimality']:.1e}"
         lines.append(
-            f"Objective {found['loss']:.6f}, l2 = {l2:.3g}, gradient {found['gradient_norm']:.1e}, "
-            f"gap {gap}, {found['status'].replace('_', ' ')}."
+            f"Objective {_or_unknown(found['loss'], '.6f')}, l2 = {l2:.3g}, gradient "
+            f"{_or_unknown(found['gradient_norm'], '.1e')}, gap "
+            f"{_or_unknown(found['suboptimality'], '.1e')}, {found['status'].replace('_', ' ')}."
         )
     where = [f"jaxlr {model.metadata['jaxlr_version']}"]
     if "dataset" in training:
@@ -186,6 +186,11 @@ def _closing(model: Model, level: float) -> list[str]:
     if "folds" in training:
         where.append(f"with l2 chosen by {training['folds']}-fold cross-validation")
     return [*lines, f"Made by {' '.join(where)}."]
+
+
+def _or_unknown(value: float | None, form: str) -> str:
+    """Return a number in a format; a fit that failed may have none that is finite."""
+    return "unknown" if value is None else format(value, form)
 
 
 def _about_intervals(model: Model, level: float, l2: float | None) -> str:
@@ -205,7 +210,7 @@ def _fit_quality(data: dict[str, Any]) -> str:
     if (some := data.get("roc_auc_examples", data["m_examples"])) < data["m_examples"]:
         auc += f" (of {some} of them)"
     return (
-        f"On the {data['m_examples']} examples it was fitted to: log loss {data['log_loss']:.4f} "
-        f"({data['null_log_loss']:.4f} without features), accuracy {data['accuracy']:.3f} "
-        f"({data['null_accuracy']:.3f}){auc}."
+        f"On the {data['m_examples']} examples it was fitted to: log loss "
+        f"{_or_unknown(data['log_loss'], '.4f')} ({data['null_log_loss']:.4f} without features), "
+        f"accuracy {_or_unknown(data['accuracy'], '.3f')} ({data['null_accuracy']:.3f}){auc}."
     )
