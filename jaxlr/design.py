@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlr.moments import deviation_of, mean_of
 from jaxlr.survey import Roles, Survey, Tally, first_level
 from jaxlr.tables import Chunk, Table, TableError, is_number, listed
-from jaxlr.tables.table import counted, one_line, short
+from jaxlr.tables.table import counted, short
 from jaxlr.tables.values import by_value, levels, numbers
+from jaxlr.telling import told_gaps
 
-_MOST_FRACTIONS = 10  # classes, where one is no integer
+_MOST_FRACTIONS = 10  # classes, where one is no integer, or where most are one row
 
 
 class Column(NamedTuple):
@@ -118,7 +120,7 @@ def make_design(
         TableError: missing values that are refused, with their counts; labels that are no
             classes; no features.
     """
-    classes = _classes(found.tallies[roles.target], table, roles)
+    classes = _classes(found, table, roles)
     gaps = {name: found.tallies[name].missing for name in roles.features}
     gaps = {name: count for name, count in gaps.items() if count}
     if gaps and impute is None:
@@ -130,10 +132,10 @@ def make_design(
     for name in roles.features:
         tally = found.tallies[name]
         if tally.levels is None:
-            fill = {None: None, "mean": (tally.first or 0.0) + tally.mean, "median": np.nan}[impute]
+            means.append(mean_of(tally.moments))
+            scales.append(deviation_of(tally.moments))
+            fill = {None: None, "mean": means[-1], "median": np.nan}[impute]
             columns.append(Column(name, None, fill))
-            means.append((tally.first or 0.0) + tally.mean)
-            scales.append((tally.squares / (tally.weight or 1.0)) ** 0.5)
         else:
             ordered = _base_first(tally.levels)
             columns.append(Column(name, ordered, ordered[0] if impute else None))
@@ -145,42 +147,6 @@ def make_design(
         raise TableError(f"{table.path} has no column that varies, besides {roles.target}.")
     mean, scale = np.array(means), np.array(scales)
     return design, mean, np.where(scale > 0, scale, 1.0)
-
-
-def told_gaps(gaps: Mapping[str, int], rows: int, table: Table) -> str:
-    """Return how many values are missing in which columns, in a sentence."""
-    counts = listed([f"{name} {count}" for name, count in gaps.items()])
-    return f"{table.path} has missing values, of {rows} rows: {counts}."
-
-
-def told_levels(design: Design) -> list[str]:
-    """Return which columns are encoded by level, and their bases, in a sentence if there are any.
-
-    >>> told_levels(Design((Column("city", ("Ulm", "Bern"), None),), "y", ("0", "1")))
-    ['Encoded by level: city (2 levels, base Ulm).']
-    """
-    encoded = [
-        f"{column.name} ({len(column.levels)} levels, base {one_line(column.levels[0])})"
-        for column in design.columns
-        if column.levels is not None
-    ]
-    return [f"Encoded by level: {listed(encoded)}."] if encoded else []
-
-
-def told_fills(design: Design) -> str:
-    """Return what stands in for missing values, in a sentence.
-
-    >>> told_fills(Design((Column("age", None, 38.5), Column("x", None, 1.0)), "y", ("0", "1")))
-    'Missing values are imputed: age 38.5, x 1.'
-    """
-    fills = [
-        f"{column.name} {one_line(fill) if isinstance(fill, str) else f'{fill:.6g}'}"
-        for column in design.columns
-        if (fill := column.fill) is not None
-    ]
-    return f"Missing values are imputed: {listed(fills)}." if fills else (
-        "Missing values are refused."
-    )  # fmt: skip
 
 
 def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:
@@ -203,8 +169,8 @@ def in_order(names: Any) -> list[str]:
 # --- Labels -------------------------------------------------------------------------------------
 
 
-def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
-    target = f"--target {roles.target}"
+def _classes(survey: Survey, table: Table, roles: Roles) -> tuple[str, ...]:
+    tally, target = survey.tallies[roles.target], f"--target {roles.target}"
     if tally.missing:
         raise TableError(
             f"{target}: it is missing in {counted(tally.missing, 'row')} of {table.path}: drop "
@@ -219,12 +185,49 @@ def _classes(tally: Tally, table: Table, roles: Roles) -> tuple[str, ...]:
                 f"{target}: it holds {len(found)} different numbers, such as {fractions[0]}, and "
                 f"not classes: make classes of them, as by a threshold."
             )
+    if len(found) > _MOST_FRACTIONS and 2 * len(found) > survey.rows:
+        raise TableError(
+            f"{target}: it holds {len(found)} different values in {survey.rows} rows of "
+            f"{table.path}, such as {short(next(iter(found)))}: that is a name of the rows, or a "
+            f"quantity, and not classes. Give another target, or make classes of it."
+        )
     if len(found) < 2:
         raise TableError(
             f"{target}: all rows of {table.path} are {short(next(iter(found)))}, so that there is "
             f"nothing to tell apart."
         )
-    return tuple(in_order(found))
+    return _positive_last(tuple(in_order(found)), roles)
+
+
+def _positive_last(classes: tuple[str, ...], roles: Roles) -> tuple[str, ...]:
+    """Return the classes, of two the positive one second if it is said which that is."""
+    if roles.positive is None:
+        return classes
+    own = f"--positive {roles.positive}"
+    if len(classes) > 2:
+        raise TableError(
+            f"{own}: it says which of two classes the odds are of, and {roles.target} has "
+            f"{len(classes)}: {listed(classes)}."
+        )
+    place = _places(classes, [roles.positive.strip()]).get(roles.positive.strip())
+    if place is None:
+        raise TableError(f"{own}: {roles.target} has no such class. It has {listed(classes)}.")
+    return classes if place == 1 else classes[::-1]
+
+
+def class_weights(design: Design, tally: Tally) -> dict[str, float]:
+    """Return the weight of each class, of the tally of the target.
+
+    >>> design = Design((), "y", ("0", "1"))
+    >>> class_weights(design, Tally(levels={"1.0": 2.0, "0": 3.0}))
+    {'0': 3.0, '1': 2.0}
+    """
+    found = tally.levels or {}
+    weights, number = dict.fromkeys(design.classes, 0.0), _places(design.classes, list(found))
+    for level, weight in found.items():
+        if level in number:  # others have no weight
+            weights[design.classes[number[level]]] += weight
+    return weights
 
 
 def labels(design: Design, chunk: Chunk, table: Table) -> np.ndarray:

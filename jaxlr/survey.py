@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlr.moments import Moments, add_numbers
 from jaxlr.tables import Chunk, Table, TableError, is_number
+from jaxlr.tables.lookalikes import COMMAS, lookalike
 from jaxlr.tables.table import short
-from jaxlr.tables.values import is_numeric, levels, numbers
+from jaxlr.tables.values import by_value, is_numeric, levels, numbers
 
 _MOST_LEVELS = 100  # of a column that the user did not say holds levels
 _MOST_CLASSES = 1000
-_COMMA = re.compile(r"[+-]?\d*(,\d+)+([eE][+-]?\d+)?")  # 51,5 and 1,000
+_FEW_CLASSES = 10  # as many of 5% and 10%, or of dates, may be classes
 
 
 class Roles(NamedTuple):
@@ -25,12 +27,14 @@ class Roles(NamedTuple):
         features: the columns to predict it from.
         categorical: those of them that are levels although they may hold numbers.
         weights: the column of the examples' weights, or None.
+        positive: which of two classes is the second, whose odds are told; None for the order.
     """
 
     target: str
     features: tuple[str, ...]
     categorical: tuple[str, ...] = ()
     weights: str | None = None
+    positive: str | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -44,20 +48,23 @@ class Tally(NamedTuple):
     Args:
         missing: how many of its values are missing.
         levels: the weight of each level, of text; None for numbers, and while all is missing.
-        first: the first number, about which the moments are; None for text.
-        weight: of the numbers.
-        mean: of the numbers, less the first.
-        squares: the weighted sum of squares of the numbers about their mean.
+            Texts of one value, as 1 and 1.0, are one level: the first of them.
+        spelled: the level of each value, as `by_value` writes it.
+        alike: the other texts that a level was spelled as, and the level.
+        odd: the first level that is no number, and its row.
+        first: the first number; None for text.
+        moments: of the numbers.
         counting: whether the numbers so far are those of the rows, each one more than the last.
         trouble: why the column cannot be used, or None.
     """
 
     missing: int = 0
     levels: dict[str, float] | None = None
+    spelled: Mapping[str, str] = MappingProxyType({})
+    alike: Mapping[str, str] = MappingProxyType({})
+    odd: tuple[str, int] | None = None
     first: float | None = None
-    weight: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
+    moments: Moments = Moments()
     counting: bool = True
     trouble: str | None = None
 
@@ -104,7 +111,13 @@ def survey(chunks: Iterable[Chunk], table: Table, roles: Roles) -> Survey:
         tallies[name] = Tally(trouble=f"holds {kind}" if kind else None)
     for chunk in chunks:
         weights = weights_of(chunk, table, roles.weights)
-        rows, weight = rows + chunk.rows, weight + float(weights.sum())
+        with np.errstate(over="ignore"):
+            rows, weight = rows + chunk.rows, weight + float(weights.sum())
+        if np.isinf(weight):
+            raise TableError(
+                f"--weights {roles.weights}: the weights of {table.path} sum to more than 1.8e308: "
+                f"divide them by their mean."
+            )
         for name, tally in tallies.items():
             if tally.trouble is None:
                 tallies[name] = _add(tally, name, chunk, weights, table, roles)
@@ -115,6 +128,10 @@ def survey(chunks: Iterable[Chunk], table: Table, roles: Roles) -> Survey:
     for name, tally in tallies.items():
         if tally.missing == rows:
             tallies[name] = tally._replace(trouble="has no values")
+        elif tally.levels and name not in roles.categorical:
+            most = _FEW_CLASSES if name == roles.target else 0
+            trouble = tally.trouble or _disguise(tally, tally.levels, table, most)
+            tallies[name] = tally._replace(trouble=trouble)
     _check(tallies, table, roles)
     return Survey(rows, weight, tallies)
 
@@ -173,56 +190,72 @@ def _add(
     """Return the tally with the values of one more chunk."""
     column, text = chunk.columns[name], table.typed and not is_numeric(chunk.columns[name].type)
     if name in roles.categorical:
-        return _add_levels(tally, column, weights, table, None)
-    if (name == roles.target or text) and tally.levels is None:
-        tally = _commas(tally, name, chunk, table)
-    if tally.trouble is not None:
-        return tally
+        return _add_levels(tally, chunk.start, column, weights, table, None)
     if name == roles.target:
-        return _add_levels(tally, column, weights, table, _MOST_CLASSES)
+        return _add_levels(tally, chunk.start, column, weights, table, _MOST_CLASSES)
     if text:
-        return _add_levels(tally, column, weights, table, _MOST_LEVELS)
+        return _add_levels(tally, chunk.start, column, weights, table, _MOST_LEVELS)
     values = numbers(column, table.missing)
     if values is not None and (tally.levels is None or np.isnan(values).all()):
         return _add_numbers(tally, chunk, values, weights, table)
-    if tally.levels is None and (commas := _commas(tally, name, chunk, table)).trouble:
-        return commas
-    _, found = levels(column, table.missing)
+    places, found = levels(column, table.missing)
     if tally.first is None and not any(map(is_number, found)):
-        return _add_levels(tally, column, weights, table, _MOST_LEVELS)
+        return _add_levels(tally, chunk.start, column, weights, table, _MOST_LEVELS)
+    odd = tally.odd or _first_odd(places, found, chunk.start)
+    if trouble := _disguise(tally._replace(odd=odd), [*(tally.levels or ()), *found], table, 0):
+        return tally._replace(trouble=trouble)
     odd = is_number if tally.levels else lambda level: not is_number(level)
     i, said = first_level(name, chunk, table, odd)
     kinds = "text and numbers" if tally.levels else "numbers and text"
     return tally._replace(trouble=f"holds {kinds}, as {said} in {table.place(chunk.start + i)}")
 
 
-def _commas(tally: Tally, name: str, chunk: Chunk, table: Table) -> Tally:
-    """Return the tally, with trouble if the chunk has nothing but numbers, some with a comma."""
-    _, found = levels(chunk.columns[name], table.missing)
-    comma = [level for level in found if _COMMA.fullmatch(level)]
-    if not comma or not all(is_number(level) or _COMMA.fullmatch(level) for level in found):
-        return tally
-    i, said = first_level(name, chunk, table, comma.__contains__)
-    place = table.place(chunk.start + i)
-    return tally._replace(
-        trouble=f"holds numbers with a comma, as {said} in {place}, where a decimal point is due"
-    )
+def _disguise(tally: Tally, found: Iterable[str], table: Table, most: int) -> str | None:
+    """Return the trouble with levels that are numbers or dates in another way of writing.
+
+    Args:
+        tally: with the first level that is no number.
+        found: the levels.
+        table: where they come from.
+        most: so many of them may be levels, but not of numbers with a comma.
+    """
+    kind = lookalike(found := list(found))
+    if kind is None or tally.odd is None or (len(found) <= most and kind != COMMAS):
+        return None
+    text, row = tally.odd
+    return f"{kind.what}, as {short(text)} in {table.place(row)}, {kind.due}"
+
+
+def _first_odd(places: np.ndarray, found: Sequence[str], start: int) -> tuple[str, int] | None:
+    """Return the first level of a chunk that is no number, and its row."""
+    k = next((k for k, level in enumerate(found) if not is_number(level)), None)
+    return None if k is None else (found[k], start + int((places == k).argmax()))
 
 
 def _add_levels(
-    tally: Tally, column: Any, weights: np.ndarray, table: Table, most: int | None
+    tally: Tally, start: int, column: Any, weights: np.ndarray, table: Table, most: int | None
 ) -> Tally:
     places, found = levels(column, table.missing)
     known = places >= 0
     sums = np.bincount(places[known], weights[known], len(found))
-    merged = dict(tally.levels or {})
+    merged, spelled, alike = dict(tally.levels or {}), dict(tally.spelled), dict(tally.alike)
     for level, total in zip(found, sums.tolist(), strict=True):
-        merged[level] = merged.get(level, 0.0) + total
+        own = spelled.setdefault(by_value(level), level)
+        merged[own] = merged.get(own, 0.0) + total
+        if own != level:
+            alike[level] = own
+    missing, odd = tally.missing + int((~known).sum()), tally.odd
+    if odd is None:
+        odd = _first_odd(places, found, start)
+    tally = tally._replace(
+        missing=missing, levels=merged or None, spelled=spelled, alike=alike, odd=odd
+    )
     if most is not None and len(merged) > most:
         first = short(next(iter(merged)))
-        return tally._replace(trouble=f"has more than {most} different values, such as {first}")
-    missing = tally.missing + int((~known).sum())
-    return tally._replace(missing=missing, levels=merged or None)
+        trouble = _disguise(tally, merged, table, 0)
+        trouble = trouble or f"has more than {most} different values, such as {first}"
+        return tally._replace(trouble=trouble)
+    return tally
 
 
 def _add_numbers(
@@ -240,19 +273,5 @@ def _add_numbers(
     if gaps.all():
         return tally
     values, weights = values[~gaps], weights[~gaps]
-    # About the first number a constant column is zero, and its mean exact.
     first = float(values[0]) if tally.first is None else tally.first
-    values, weight = values - first, float(weights.sum())
-    if weight == 0:
-        return tally._replace(first=first)
-    mean = float((weights * values).sum()) / weight
-    squares = float((weights * (values - mean) ** 2).sum())
-    # Two groups made one (Chan, Golub and LeVeque, Updating Formulae, 1979, equation 2.1).
-    whole = tally.weight + weight
-    step = mean - tally.mean
-    return tally._replace(
-        first=first,
-        weight=whole,
-        mean=tally.mean + step * weight / whole,
-        squares=tally.squares + squares + step**2 * tally.weight * weight / whole,
-    )
+    return tally._replace(first=first, moments=add_numbers(tally.moments, values, weights))

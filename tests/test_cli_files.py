@@ -134,7 +134,7 @@ def test_inspect_tells_what_fit_told(fitted, people):
     for words in ("odds ratio", "95 % interval", "log odds of yes against no", "penalty taken as",
                   "ROC AUC", "people.csv (120 rows, 2 columns",
                   f"Encoded by level: sex (2 levels, base {people['sex'].mode()[0]}).",
-                  f"Missing values are imputed: age {people['age'].mean():.6g}, sex"):  # fmt: skip
+                  f"Missing values are imputed: age by {people['age'].mean():.6g}"):  # fmt: skip
         assert words in " ".join(text.split())
 
 

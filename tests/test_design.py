@@ -1,12 +1,14 @@
 """From columns to features: against pandas and scikit-learn; what is refused, and where."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.impute import SimpleImputer
 
+import jaxlr.cli.data as reading
 from jaxlr.cli.data import Reading, read
 from jaxlr.design import as_json, encode, from_json, labels
 from jaxlr.tables import TableError, open_table
@@ -93,10 +95,11 @@ def test_large_and_constant_numbers_keep_their_digits(tmp_path):
     assert "Constant, and so of no effect: c." in data.notes
 
 
-def test_numbers_as_they_are(tmp_path, frame):
+def test_numbers_that_keep_their_scale(tmp_path, frame):
     frame = frame.dropna()
     data = read(written(tmp_path, frame), Reading("sick", ("age",), standardize=False))
-    np.testing.assert_allclose(data.batch.X[0], frame["age"], rtol=1e-6)
+    np.testing.assert_allclose(data.batch.X[0], frame["age"] - frame["age"].mean(), rtol=2e-5)
+    np.testing.assert_array_equal(data.scale, 1)
     assert not data.standardised
 
 
@@ -166,6 +169,127 @@ def test_refused_in_a_sentence(tmp_path, text, options, message):
         read(path, Reading(**(target | options)))
     assert "\n" not in str(error.value)
     assert type(error.value).__name__ in ("TableError", "Refusal")
+
+
+def spread(write, count=80):
+    """Return a column of texts, each of its own."""
+    return [write(i) for i in range(count)]
+
+
+DAYS = pd.date_range("2024-01-05", periods=80, freq="17h")
+DISGUISES = {
+    "percent": (spread("{}%".format), "x holds numbers with a percent sign, as '0%' in line 2"),
+    "half": (spread(lambda i: f"{i / 2} %" if i % 3 else f"{i}"), "percent sign, as '0.5 %'"),
+    "money": (spread(lambda i: f"${3 + i / 10}"), "amounts of money, as '$3.0' in"),
+    "euro": (spread(lambda i: f"-{i},50 €"), "amounts of money"),
+    "thousands": (spread(lambda i: f"{i + 1}\u00a0234"), "gaps between thousands, as '1 234'"),
+    "narrow": (spread(lambda i: f"{i + 1}\u202f234,5"), "gaps between thousands"),
+    "some": (spread(lambda i: f"{i + 1} 234" if i % 2 else str(i)), "gaps between thousands"),
+    "apostrophe": (spread(lambda i: f"{i + 1}'234"), "gaps between thousands"),
+    "points": (spread(lambda i: f"{i + 1}.234.000"), "gaps between thousands"),
+    "both": (spread(lambda i: f"{i + 1},234.5"), "numbers with a comma"),
+    "hex": (spread("0x{:x}".format), "hexadecimal numbers, as '0x0'"),
+    "minus": (spread(lambda i: f"\u2212{i}" if i % 2 else str(i)), "a minus sign that is not -"),
+    "unit": (spread("{} kg".format), "numbers with a unit, kg, as '0 kg'"),
+    "mixture": (spread(lambda i: f"{i}%" if i % 2 else f"{i},5"), "numbers with a comma"),
+    "iso": (list(DAYS.strftime("%Y-%m-%d")), "looks like dates, as '2024-01-05' in line 2"),
+    "stamp": (list(map(str, DAYS.tz_localize("UTC"))), "looks like dates"),
+    "milliseconds": (list(DAYS.strftime("%Y-%m-%dT%H:%M:%S.125Z")), "looks like dates"),
+    "american": (list(DAYS.strftime("%m/%d/%Y")), "looks like dates"),
+    "german": (list(DAYS.strftime("%d.%m.%Y %H:%M")), "looks like dates"),
+    "words": (list(DAYS.strftime("%d-%b-%Y")), "looks like dates"),
+    "clock": (list(DAYS.strftime("%H:%M:%S")), "looks like times of day"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_numbers_and_dates_in_another_writing_are_refused(tmp_path, name, ending):
+    texts, message = DISGUISES[name]
+    if ending == "parquet":
+        message = message.replace("in line 2", "in row 1")
+    frame = pd.DataFrame({"x": texts, "y": np.arange(80) % 2})
+    path = written(tmp_path, frame, f"a.{ending}")
+    with pytest.raises(TableError, match=re.escape(message)) as error:
+        read(path, Reading("y"))
+    assert "--exclude x; or say --categorical" in str(error.value)
+    assert read(path, Reading("y", categorical=("x",))).batch.n_features == len(set(texts)) - 1
+    many = pd.DataFrame({"x": texts * 2, "y": np.arange(160) % 2})
+    with pytest.raises(TableError, match="--target x: it "):
+        read(written(tmp_path, many, f"a.{ending}"), Reading("x"))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        ["3-room", "2-room"],
+        ["1A", "2A", "3A"],
+        ["5%", "5%+"],
+        ["1st", "2nd", "3rd"],
+        ["1.2.20", "1.3.1", "2.0.0"],
+        ["12:30", "late"],
+        ["<5", "5-10", ">10"],
+        ["2019-20", "2020-21"],
+        ["120/80", "130/90"],
+        [f"{i}{'AB'[i % 2]}" for i in range(30)],
+        ["2024-13-01", "2024-01-01"],
+        ["$", "%", "0x", ","],
+    ],
+)
+def test_levels_that_look_a_little_like_numbers_are_levels(tmp_path, levels):
+    frame = pd.DataFrame({"x": levels * 4, "y": [0, 1] * 2 * len(levels)})
+    data = read(written(tmp_path, frame), Reading("y"))
+    assert data.batch.n_features == len(levels) - 1
+
+
+def test_a_word_in_a_later_chunk_makes_levels(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "rows_of_chunk", lambda _: 40)
+    frame = pd.DataFrame({"x": ["5%", "10%"] * 25 + ["high"] * 10, "y": [0, 1] * 30})
+    assert read(written(tmp_path, frame), Reading("y")).feature_names == ["x=5%", "x=high"]
+    for last in ("7", "1,5"):
+        frame.loc[50:, "x"] = last
+        with pytest.raises(TableError, match=r"x holds numbers with a percent .* '5%' in line 2, "):
+            read(written(tmp_path, frame), Reading("y"))
+    frame["x"] = ["7"] * 50 + ["5%"] * 10
+    with pytest.raises(TableError, match="x holds numbers with a percent sign, as '5%' in line 52"):
+        read(written(tmp_path, frame), Reading("y"))
+
+
+def test_few_classes_may_be_dates_or_percentages(tmp_path):
+    frame = pd.DataFrame(
+        {"x": range(8), "y": ["5%", "10%"] * 4, "day": ["2024-01-05", "2024-02-05"] * 4}
+    )
+    for target in ("y", "day"):
+        data = read(written(tmp_path, frame), Reading(target, ("x",)))
+        assert data.class_names == sorted(set(frame[target]))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_spellings_of_one_value_are_one_level(tmp_path, monkeypatch, ending):
+    """The first spelling is the one that is shown; in chunks, and through predict."""
+    monkeypatch.setattr(reading, "rows_of_chunk", lambda _: 4)
+    on = ["True", "False", "True", "False", "TRUE", "false", "true", "FALSE", "TRUE", "TRUE"]
+    code = ["1.0", "2", "1", "02", "1", "2.00", "1", "2", "1.0", "1e0"]
+    word = ["a", "A", "b", "B", "a", "A", "b", "B", "a", "a"]
+    frame = pd.DataFrame({"on": on, "code": code, "word": word, "y": on})
+    path = written(tmp_path, frame, f"a.{ending}")
+    data = read(path, Reading("y", categorical=("code",)))
+    assert data.class_names == ["False", "True"]
+    assert data.feature_names == ["on=False", "code=2", "word=A", "word=B", "word=b"]
+    truth = np.array([s.lower() == "true" for s in on])
+    np.testing.assert_array_equal(data.batch.y, truth)
+    assert data.design is not None
+    assert data.design.columns[1].levels == ("1.0", "2")
+    shares = [0.4, np.mean([float(c) == 2 for c in code])]
+    np.testing.assert_allclose(data.mean[:2], shares)
+    table = open_table(path)
+    X = np.hstack(
+        [encode(data.design, chunk, table).X for chunk in table.chunks(["on", "code", "word"], 4)]
+    )
+    np.testing.assert_array_equal(X[:2], [~truth, [float(c) == 2 for c in code]])
+    (note,) = (note for note in data.notes if note.startswith("Of one value"))
+    assert "on TRUE as True" in note
+    assert "code 1 as 1.0" in note
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tables in files: what is read against pandas and scikit-learn; what is refused."""
 
+import bz2
 import gzip
 
 import numpy as np
@@ -97,6 +98,8 @@ def test_libsvm_text_is_what_scikit_learn_wrote(tmp_path):
         ("a,b\n1,2\n\n3,\"x\ny\"\n4\n", "line 6 of .* has 1 value where its head has 2 columns"),
         ("a,b\n1,\"2\n2,4\n", "line 2 of .* opens a quote that is not closed"),
         (b"a,b\n1,2\n3,\xff\n", "line 3 of .* is not UTF-8"),
+        (b"a,b\xff\n1,2\n", "line 1 of .* is not UTF-8: convert it, as by iconv"),
+        ("naïve,b\n1,2\n".encode("latin-1"), "line 1 of .* is not UTF-8"),
         ("a;b\n1;2\n", "one column only, 'a;b': .*--delimiter ';'"),
         ("0.1,2\n1,2\n", "holds numbers, 0.1, 2, where the names"),
         ("a,b, a\n1,2,3\n", "two columns named 'a'"),
@@ -109,12 +112,37 @@ def test_a_bad_csv_is_refused_and_the_line_named(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.csv.bz2", "a.svm"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_wide_encodings_are_named_with_the_remedy(tmp_path, name, encoding):
+    text = "1 1:2\n" if name == "a.svm" else "age,city\n31,Ülm\n"
+    packing = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)
+    path = csv(tmp_path, packing(text.encode(encoding)), name)
+    told = encoding.upper().removesuffix("-LE").removesuffix("-BE")
+    told += encoding[-2:].upper() if encoding.endswith("e") else ""
+    with pytest.raises(TableError, match=f"a.* is {told}, where UTF-8 is due: convert") as error:
+        open_table(path)
+    assert f"iconv -f {told} -t UTF-8" in str(error.value)
+    assert ("-dc" in str(error.value)) == (packing is not bytes)
+
+
+def test_a_replacement_sign_in_the_head_is_a_sign_as_any(tmp_path):
+    assert open_table(csv(tmp_path, "a\ufffd,b\n1,2\n")).names == ("a\ufffd", "b")
+
+
+def test_marks_of_utf_8_are_skipped(tmp_path):
+    assert open_table(csv(tmp_path, "\ufeffa,b\n1,2\n")).names == ("a", "b")
+    assert whole(open_table(csv(tmp_path, "\ufeff1 1:2\n", "a.svm"))) == {"label": [1], "1": [2]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.svm", b"1 1:2 3:4\nx 2:1\n", "line 2 of .* is no LIBSVM text.*'x 2:1'"),
         ("a.svm", b"1 1:2\n1 3:1 2:1\n", "line 2 of .* with rising indices"),
         ("a.svm", b"1 1:a\n", "line 1 of "),
+        ("a.svm", b"1 1:2\n0 3000000000:1\n", "line 2 of .* has the index 3000000000, and 2147483"),
+        ("a.svm", b"1 1:2\n0 99999999999999999999:1\n", "line 2 of .* has the index 9999999999999"),
         ("a.parquet", b"abc", "is no Parquet file, or is damaged"),
         ("a.feather", b"abcdefghijkl", "is no Feather file, or is damaged"),
         ("a.xlsx", b"", "ends in none of .csv"),
@@ -125,6 +153,15 @@ def test_other_bad_files_are_refused(tmp_path, name, content, message):
     with pytest.raises(TableError, match=message) as error:
         whole(open_table(csv(tmp_path, content, name)))
     assert "\n" not in str(error.value)
+
+
+def test_hashed_indices_are_the_features_that_are_there(tmp_path):
+    path = csv(tmp_path, "1 7:1 30000000:2\n0 8:3 2147483646:4\n1 7:5\n", "a.svm")
+    table = open_table(path)
+    assert table.names == ("label", "7", "8", "30000000", "2147483646")
+    assert table.rows == 3
+    found = whole(table, ["30000000", "label", "7", "5"], rows=2)
+    assert found == {"30000000": [2, 0, 0], "label": [1, 0, 1], "7": [1, 0, 5], "5": [0, 0, 0]}
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -133,8 +133,8 @@ def make_app() -> "typer.Typer":
         """Choose the penalty by cross-validation, on a file or on a data set of scikit-learn.
 
         The objective is the mean log loss plus l2/2 times the sum of squared weights, so that
-        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first, unless
-        --no-standardize says otherwise.
+        scikit-learn's C is 1/(l2 m) for m examples. Every column is standardised first; with
+        --no-standardize it is centred only.
         Computes in float32; set JAX_ENABLE_X64=1 for float64.
 
         Exit code: 0; 1 if a fit failed; 2 if the options or the file cannot be used; 130 if
@@ -151,7 +151,10 @@ def make_app() -> "typer.Typer":
                 examples = sweeping.load(dataset or sweeping.Dataset.breast_cancer)
             else:
                 examples = read(
-                    data, reading, lambda zeros: sweeping.model(sweeping.run(zeros, *grid))
+                    data,
+                    reading,
+                    lambda zeros: sweeping.model(sweeping.run(zeros, *grid)),
+                    lambda counts: sweeping.check_folds(folds, counts),
                 )
             found = sweeping.run(examples, *grid)
             if as_json:
@@ -224,9 +227,12 @@ def make_app() -> "typer.Typer":
             list[str] | None, option("Columns to copy, such as an id.", metavar="NAME,…")
         ] = None,
         unseen: Annotated[
-            predicting.Unseen,
-            option("A level that the model has not seen: refuse it, or count it as the base."),
-        ] = predicting.Unseen.refuse,
+            str,
+            option(
+                "A level that the model has not seen: refuse it, or count it as the base.",
+                metavar="refuse|base",
+            ),
+        ] = "refuse",
         missing: Annotated[
             list[str] | None,
             option("A word for a missing value, besides the model's.", metavar="WORD"),

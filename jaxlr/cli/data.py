@@ -13,16 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.cli.memory import give_back
+from jaxlr.cli.medians import with_medians
+from jaxlr.cli.memory import give_back, total_memory
 from jaxlr.cli.refusal import Refusal
-from jaxlr.design import Design, encode, labels, make_design, told_levels
+from jaxlr.design import Design, class_weights, encode, labels, make_design
 from jaxlr.extras import require
+from jaxlr.moments import standardised
 from jaxlr.survey import Roles, Survey, survey, weights_of
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
+from jaxlr.tables.table import counted, one_line
+from jaxlr.telling import told_levels
 from jaxlr.types import Batch
 
+IMPUTES = ("mean", "median")
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
 _LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
+_SHARE = 0.8  # of the machine's memory, for X at most; the rest is for all else
 _RARE = 0.2  # of the share that a class has where all have the same
 
 
@@ -32,7 +38,7 @@ class Data(NamedTuple):
     Args:
         name: of the data set, or of the file.
         batch: the examples.
-        mean, scale: of the features, `(n,)`; 0 and 1 where they were left as they are.
+        mean, scale: of the features, `(n,)`; the scale is 1 where they kept theirs.
         feature_names, class_names: n and K of them.
         design: how the features were made of a file's columns; None for scikit-learn's.
         source: what is kept of the file with a model: its fingerprint and the options.
@@ -52,7 +58,7 @@ class Data(NamedTuple):
     @property
     def standardised(self) -> bool:
         """Whether the features were standardised."""
-        return bool((self.scale != 1).any() or (self.mean != 0).any())
+        return bool((self.scale != 1).any())
 
 
 class Reading(NamedTuple):
@@ -67,6 +73,7 @@ class Reading(NamedTuple):
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
     standardize: bool = True
+    positive: str | None = None
 
 
 def load(name: str) -> Data:
@@ -84,7 +91,12 @@ def load(name: str) -> Data:
     return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
 
 
-def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = None) -> Data:
+def read(
+    path: Path,
+    options: Reading,
+    rehearse: Callable[[Data], Any] | None = None,
+    check: Callable[[Mapping[str, float]], None] | None = None,
+) -> Data:
     """Return the data of a file, from two passes over it: what is there, and the features.
 
     Memory is that of X and of some chunks of rows. What XLA needs to compile comes on top,
@@ -95,18 +107,31 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
         options: which columns are what.
         rehearse: what will be done with the data, if it is large: done first with zeros in the
             place of X, which need no memory as long as nobody has written to them.
+        check: what is told the number of examples of each class before the features are made,
+            and may refuse it; not if examples have weights.
 
     Raises:
         TableError: what the file holds cannot be used; a sentence that names column and line.
     """
+    if options.impute not in (None, *IMPUTES):
+        raise Refusal(
+            f"--impute {options.impute}: {' or '.join(IMPUTES)} is due, of numbers; text gets its "
+            f"most frequent level."
+        )
     table = open_table(path, delimiter=options.delimiter, missing=options.missing)
     roles, notes = _roles(table, options)
+    if table.rows is not None:  # else it is asked when they have been counted
+        check_size(table, len(roles.features), table.rows)
     size = rows_of_chunk(len(roles.columns))
     chunks = shown(table.chunks(roles.columns, size), f"Looking through {path.name}")
     found = survey(chunks, table, roles)
+    _check_weights(found, roles, table)
     design, mean, scale = make_design(found, table, roles, options.impute, options.missing)
+    if check is not None and roles.weights is None:
+        check(class_weights(design, found.tallies[roles.target]))
     if not options.standardize:
-        mean, scale = np.zeros_like(mean), np.ones_like(scale)
+        _check_scale(design, scale, table)
+        scale = np.ones_like(scale)  # centred all the same: 1.7e9 + 1 is 1.7e9 in float32
     batch = _empty(table, design, found.rows)
     if rehearse is not None and batch.X.nbytes > _LARGE:
         y = np.arange(found.rows) % len(design.classes)
@@ -118,7 +143,7 @@ def read(path: Path, options: Reading, rehearse: Callable[[Data], Any] | None = 
     chunks = shown(table.chunks(roles.columns, size), f"Reading {path.name}")
     _fill(batch, chunks, table, design, mean, scale)
     give_back()
-    design = _with_medians(design, batch, mean, scale)
+    design = with_medians(design, batch, mean, scale)
     source = {
         "file": path.name,
         "sha256": fingerprint(path),
@@ -188,19 +213,62 @@ def _roles(table: Table, options: Reading) -> tuple[Roles, list[str]]:
     unnamed = "" in table.names and not options.features
     notes = ["A column has no name, as the index in pandas' files: it is left out."] * unnamed
     categorical = tuple(name for name in categorical if name in features)
-    return Roles(target, features, categorical, options.weights), notes
+    return Roles(target, features, categorical, options.weights, options.positive), notes
+
+
+def _check_scale(design: Design, scale: np.ndarray, table: Table) -> None:
+    """Refuse features whose squares, summed, may be beyond the dtype."""
+    limits = jnp.finfo(jnp.zeros(()).dtype)
+    j = int(scale.argmax())
+    if scale[j] > 0.01 * float(limits.max) ** 0.5:
+        raise Refusal(
+            f"--no-standardize: column {design.features[j]} of {table.path} has a standard "
+            f"deviation of {scale[j]:.3g}, whose square is near the end of {limits.dtype} or "
+            f"beyond: leave --no-standardize out, or take another unit."
+        )
+
+
+def _check_weights(found: Survey, roles: Roles, table: Table) -> None:
+    """Refuse weights whose sum, or one over it, the dtype holds with few digits or not at all."""
+    limits = jnp.finfo(jnp.zeros(()).dtype)
+    most = float(limits.eps / limits.tiny)
+    if roles.weights is not None and not 1 / most <= found.weight <= most:
+        raise TableError(
+            f"--weights {roles.weights}: the weights of {table.path} sum to {found.weight:.3g}, "
+            f"and {limits.dtype} takes sums from {1 / most:.0e} to {most:.0e}: divide them by "
+            f"their mean."
+        )
+
+
+def check_size(table: Table, n: int, rows: int) -> None:
+    """Refuse a file whose X would not fit memory: n features × rows, dense."""
+    dtype = np.dtype(jnp.zeros(()).dtype)
+    need, have = n * rows * dtype.itemsize, total_memory()
+    if have is not None and need > _SHARE * have:
+        raise Refusal(
+            f"{table.path}: {n} features × {rows} examples, dense in {dtype}, need "
+            f"{_gigabytes(need)}, and {100 * _SHARE:.0f} % of this machine's memory is "
+            f"{_gigabytes(_SHARE * have)}: choose columns by --features or --exclude, or take "
+            f"fewer rows."
+        )
+
+
+def _gigabytes(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _gigabytes(2.5e9), _gigabytes(4e13)
+    ('2.5 GB', '40,000 GB')
+    """
+    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.2g} GB"
 
 
 def _empty(table: Table, design: Design, rows: int) -> Batch:
     """Return a batch of NumPy arrays that are to be filled: X `(n, rows)`."""
     dtype, n, classes = np.dtype(jnp.zeros(()).dtype), len(design.features), len(design.classes)
-    try:
-        X = _aligned((n, rows), dtype)
-        y = np.zeros(rows, dtype if classes == 2 else np.int32)
-        weights = None if design.weights is None else np.ones(rows, dtype)
-    except MemoryError:
-        gigabytes = n * rows * dtype.itemsize / 1e9
-        raise Refusal(f"{table.path}: {n} × {rows} features need {gigabytes:.0f} GB.") from None
+    check_size(table, n, rows)
+    X = _aligned((n, rows), dtype)
+    y = np.zeros(rows, dtype if classes == 2 else np.int32)
+    weights = None if design.weights is None else np.ones(rows, dtype)
     return Batch(X, y, weights, None, classes)
 
 
@@ -220,14 +288,36 @@ def _fill(
         if end > batch.m_examples:
             raise changed
         features = encode(design, chunk, table).X
-        features -= mean[:, None]
-        features /= scale[:, None]
-        batch.X[:, part] = features
+        with np.errstate(over="ignore"):
+            batch.X[:, part] = standardised(features, mean, scale)
+        check_finite(batch.X[:, part], features, design, chunk, table)
         batch.y[part] = np.maximum(labels(design, chunk, table), 0)  # no class: of weight 0
         if batch.weights is not None:
             batch.weights[part] = weights_of(chunk, table, design.weights)
     if end < batch.m_examples:
         raise changed
+
+
+def check_finite(
+    Z: np.ndarray, features: np.ndarray, design: Design, chunk: Chunk, table: Table
+) -> None:
+    """Refuse features that are too large for their dtype once they are standardised.
+
+    Args:
+        Z: `(n, rows)`, standardised.
+        features: as they were, with NaN where the median is due.
+        design: what they are.
+        chunk, table: where they come from.
+    """
+    lost = np.isinf(Z) | (np.isnan(Z) & ~np.isnan(features))
+    if lost.any():
+        j, i = np.argwhere(lost)[0]
+        raise TableError(
+            f"column {design.features[j]} is {features[j, i]:.6g} in "
+            f"{table.place(chunk.start + int(i))} of {table.path}, which is too far from the "
+            f"column's mean for {Z.dtype}: correct it"
+            f"{', or set JAX_ENABLE_X64=1' if Z.dtype == np.float32 else ''}."
+        )
 
 
 def in_jax(batch: Batch) -> Batch:
@@ -245,46 +335,24 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def weighted_median(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return the median; of two middle values their mean, and weight 2 is a value twice.
-
-    >>> weighted_median(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 0]))
-    2.0
-    """
-    if weights is None:
-        return float(np.median(values))
-    order = np.argsort(values)
-    below = np.cumsum(weights[order], dtype=float)
-    middle = [np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right")]
-    return float(values[order][middle].mean())
-
-
-def _with_medians(design: Design, batch: Batch, mean: np.ndarray, scale: np.ndarray) -> Design:
-    """Return the design with the medians that it lacks, and put them in X."""
-    columns, j, X = [], 0, batch.X
-    for column in design.columns:
-        if column.levels is None and column.fill is not None and np.isnan(column.fill):
-            gaps = np.isnan(X[j])
-            weights = None if batch.weights is None else batch.weights[~gaps]
-            median = weighted_median(X[j][~gaps], weights)
-            X[j][gaps] = median
-            digits = np.finfo(X.dtype).precision  # 50, where rounding makes it 49.999999997
-            column = column._replace(fill=float(f"{median * scale[j] + mean[j]:.{digits}g}"))
-        columns.append(column)
-        j += len(column.features)
-    return design._replace(columns=tuple(columns))
-
-
 def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[str]:
     yield from told_levels(design)
+    alike = [
+        f"{name} {one_line(other)} as {one_line(level)}"
+        for name, tally in found.tallies.items()
+        for other, level in tally.alike.items()
+        if name != design.target or level in design.classes
+    ]
+    if alike:
+        yield f"Of one value, and so one level: {listed(alike)}."
     if source["missing"]:
-        counts = [f"{name} {count}" for name, count in source["missing"].items()]
+        counts = [f"{name} in {counted(n, 'row')}" for name, n in source["missing"].items()]
         how = f"the {source['impute']}, or the base level"
         yield f"Missing values imputed by {how}: {listed(counts)}."
     counting = [
         name
         for name, tally in found.tallies.items()
-        if tally.counting and tally.first is not None and found.rows > 2
+        if tally.counting and tally.moments.variance > 0 and found.rows > 2
     ]
     if counting:
         yield (
@@ -295,7 +363,7 @@ def _notes(found: Survey, design: Design, source: dict[str, Any]) -> Iterator[st
         name
         for name, tally in found.tallies.items()
         if name != design.target
-        and (len(tally.levels) == 1 if tally.levels is not None else tally.squares == 0)
+        and (len(tally.levels) == 1 if tally.levels is not None else tally.moments.variance == 0)
     ]
     if constant:
         yield f"Constant, and so of no effect: {listed(constant)}."

@@ -12,6 +12,7 @@ from jaxlr.cli import inspection
 from jaxlr.cli.data import Data
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
+from jaxlr.cli.work import announce
 from jaxlr.model_file import Model, write_model
 from jaxlr.types import Penalty, Solution, Status
 
@@ -42,6 +43,7 @@ def run(data: Data, l2: float | None) -> Fit:
         "standardised": data.standardised,
         "dtype": str(batch.X.dtype),
     }
+    announce(data, 1, "one penalty")
     solution = jax.device_get(jaxlr.fit(batch, Penalty(np.asarray(l2, batch.X.dtype))))
     model = trained(data, solution, l2, training)
     return Fit(data, l2, solution, model, time.perf_counter() - start)

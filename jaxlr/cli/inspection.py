@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.design import told_fills, told_levels
 from jaxlr.extras import require
 from jaxlr.model_file import Model, load_model
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
+from jaxlr.telling import told_fills, told_levels
 
 _INTERCEPT = "(intercept)"
 
@@ -55,15 +55,16 @@ def coefficients(model: Model, level: float) -> list[dict[str, Any]]:
     w, b = np.asarray(w, float).reshape(n, K), np.asarray(b, float).reshape(K)
     if K > 1:
         w, b = w - w.mean(axis=1, keepdims=True), b - b.mean()
-    raw = np.vstack([b - (mean / scale) @ w, w / scale[:, None]])
     own = np.vstack([b, w])
-    sure = np.full_like(raw, np.nan)
-    if errors is not None:
-        each = np.reshape(errors.w, (n, K)) / scale[:, None]
-        sure = np.vstack([np.reshape(errors.raw_b, K), each])
-    reach = NormalDist().inv_cdf((1 + level) / 2) * sure
     rows, classes = [], class_names(model)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # the scale may be 1e-320, or the level 1
+        raw = np.vstack([b - (mean / scale) @ w, w / scale[:, None]])
+        sure = np.full_like(raw, np.nan)
+        if errors is not None:
+            each = np.reshape(errors.w, (n, K)) / scale[:, None]
+            sure = np.vstack([np.reshape(errors.raw_b, K), each])
+        raw = np.where(np.isfinite(raw), raw, np.nan)
+        reach = NormalDist().inv_cdf((1 + level) / 2) * sure
         limits = np.stack([raw - reach, raw + reach], axis=-1)
         for j, feature in enumerate([_INTERCEPT, *feature_names(model)]):
             for k in range(K):
@@ -171,10 +172,10 @@ def _closing(model: Model, level: float) -> list[str]:
     if data:
         lines.append(_fit_quality(data))
     if found:
-        gap = "unknown" if found["suboptimality"] is None else f"{found['suboptimality']:.1e}"
         lines.append(
-            f"Objective {found['loss']:.6f}, l2 = {l2:.3g}, gradient {found['gradient_norm']:.1e}, "
-            f"gap {gap}, {found['status'].replace('_', ' ')}."
+            f"Objective {_or_unknown(found['loss'], '.6f')}, l2 = {l2:.3g}, gradient "
+            f"{_or_unknown(found['gradient_norm'], '.1e')}, gap "
+            f"{_or_unknown(found['suboptimality'], '.1e')}, {found['status'].replace('_', ' ')}."
         )
     where = [f"jaxlr {model.metadata['jaxlr_version']}"]
     if "dataset" in training:
@@ -185,6 +186,11 @@ def _closing(model: Model, level: float) -> list[str]:
     if "folds" in training:
         where.append(f"with l2 chosen by {training['folds']}-fold cross-validation")
     return [*lines, f"Made by {' '.join(where)}."]
+
+
+def _or_unknown(value: float | None, form: str) -> str:
+    """Return a number in a format; a fit that failed may have none that is finite."""
+    return "unknown" if value is None else format(value, form)
 
 
 def _about_intervals(model: Model, level: float, l2: float | None) -> str:
@@ -204,7 +210,7 @@ def _fit_quality(data: dict[str, Any]) -> str:
     if (some := data.get("roc_auc_examples", data["m_examples"])) < data["m_examples"]:
         auc += f" (of {some} of them)"
     return (
-        f"On the {data['m_examples']} examples it was fitted to: log loss {data['log_loss']:.4f} "
-        f"({data['null_log_loss']:.4f} without features), accuracy {data['accuracy']:.3f} "
-        f"({data['null_accuracy']:.3f}){auc}."
+        f"On the {data['m_examples']} examples it was fitted to: log loss "
+        f"{_or_unknown(data['log_loss'], '.4f')} ({data['null_log_loss']:.4f} without features), "
+        f"accuracy {_or_unknown(data['accuracy'], '.3f')} ({data['null_accuracy']:.3f}){auc}."
     )

@@ -1,39 +1,38 @@
 """`jaxlr predict`: classes and probabilities of the rows of a file, a chunk at a time."""
 
 import contextlib
-import enum
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxlr
-from jaxlr.cli.data import bar, names_of
+from jaxlr.cli.data import bar, check_finite, names_of
 from jaxlr.cli.inspection import class_names
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.design import Design, MissingValue, encode, labels, told_gaps
+from jaxlr.design import Design, MissingValue, encode, labels
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model
+from jaxlr.moments import standardised
 from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.values import levels, numbers
+from jaxlr.telling import told_gaps
 
 ENDINGS = (".csv", ".parquet", ".feather")
-Unseen = enum.StrEnum("Unseen", ["refuse", "base"])
+UNSEEN = ("refuse", "base")
 
 
 class Options(NamedTuple):
     """The options of `jaxlr predict`."""
 
     keep: tuple[str, ...] = ()
-    unseen: Unseen = Unseen.refuse
+    unseen: str = "refuse"
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
 
@@ -122,6 +121,8 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         TableError: a row cannot be predicted; then nothing is written.
     """
     design = model.design
+    if options.unseen not in UNSEEN:
+        raise Refusal(f"--unseen {options.unseen}: {' or '.join(UNSEEN)} is due.")
     if design is None:
         raise Refusal("the model was not fitted to a file, and does not say what its columns are.")
     words = (*design.missing, *options.missing)
@@ -157,16 +158,21 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
                 features = encode(design, chunk, table, options.unseen)
                 imputed.update(features.imputed)
                 unseen.update(features.unseen)
-                P, number = _predicted(model, features.X, rows)
+                P = _log_probabilities(model, features.X, design, chunk, table)
+                number = P.argmax(axis=0)
                 write(_record(P, number, chunk, names, keep, design, table))
                 total, counts = total + chunk.rows, counts + np.bincount(number, None, len(names))
                 if target:
                     y = labels(design, chunk, table)
-                    known = y >= 0
-                    c = weights_of(chunk, table, weights)[known]
-                    labelled, weight = labelled + int(known.sum()), weight + float(c.sum())
-                    loss -= float(c @ P[y[known], known])
-                    right += float(c @ (number[known] == y[known]))
+                    c = weights_of(chunk, table, weights)
+                    labelled, known = labelled + int((y >= 0).sum()), (y >= 0) & (c > 0)
+                    own = float(c[known].sum())
+                    share = own / (weight + own) if own else 0.0
+                    weight += own
+                    if known.any():
+                        c = c[known] / own
+                        loss += (-float(c @ P[y[known], known]) - loss) * share
+                        right += (float(c @ (number[known] == y[known])) - right) * share
                 advance(chunk.done)
             if total == 0:
                 raise TableError(f"{path} has no rows.")
@@ -183,26 +189,37 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         next(iter(target), None),
         labelled,
         weights,
-        loss / weight if weight else None,
-        right / weight if weight else None,
+        loss if weight else None,
+        right if weight else None,
     )
 
 
-@jax.jit
-def _log_probability(params: jaxlr.Params, X: jax.Array) -> jax.Array:
-    Z = jaxlr.logits(params, X)
-    Z = jnp.stack([jnp.zeros_like(Z), Z]) if Z.ndim == 1 else Z
-    return jax.nn.log_softmax(Z, axis=0)
+def _log_probabilities(
+    model: Model, X: np.ndarray, design: Design, chunk: Chunk, table: Table
+) -> np.ndarray:
+    """Return the log probabilities of a chunk, `(K, rows)` float64; refuse what has none.
 
-
-def _predicted(model: Model, X: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log probabilities of a chunk, `(K, rows)`, and the most likely classes."""
-    whole = np.zeros((len(model.mean), rows))  # all chunks of one shape: one program
-    whole[:, : X.shape[1]] = (X - model.mean[:, None]) / model.scale[:, None]
-    dtype = jnp.zeros(()).dtype
-    params = jaxlr.Params(*(jnp.asarray(a, dtype) for a in model.params))
-    P = np.asarray(_log_probability(params, jnp.asarray(whole, dtype)))[:, : X.shape[1]]
-    return P, P.argmax(axis=0)
+    In float64, and without a program of XLA's: a row far beyond those of the fit has a logit beyond
+    float32, and a probability of 0 or 1 all the same.
+    """
+    Z = standardised(X, model.mean, model.scale)
+    check_finite(Z, X, design, chunk, table)
+    w, b = (np.asarray(a, float) for a in model.params)
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = w.T @ Z + b[..., None]
+    lost = ~np.isfinite(np.atleast_2d(logits)).all(axis=0)
+    if lost.any():
+        i = int(lost.argmax())
+        j = int(np.abs(Z[:, i]).argmax())
+        raise TableError(
+            f"the logit of {table.place(chunk.start + i)} of {table.path} is not finite: column "
+            f"{design.features[j]} is {X[j, i]:.6g}, far beyond those of the fit: correct it."
+        )
+    if logits.ndim == 1:
+        logits = np.stack([0 * logits, logits])
+    with np.errstate(over="ignore"):
+        below = logits - logits.max(axis=0)
+        return below - np.log(np.exp(below).sum(axis=0))
 
 
 def _record(
@@ -222,9 +239,10 @@ def _record(
     except (ValueError, OverflowError):  # words, or integers beyond 64 bits
         classes = pa.array(names)
     columns["prediction"] = classes.take(pa.array(number))
+    dtype = jnp.zeros(()).dtype
     shown = range(1, 2) if len(names) == 2 else range(len(names))
     for k in shown:
-        columns[f"probability_{names[k]}"] = pa.array(np.exp(P[k]))
+        columns[f"probability_{names[k]}"] = pa.array(np.exp(P[k]).astype(dtype))
     return pa.record_batch(columns)
 
 

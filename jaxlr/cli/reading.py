@@ -1,26 +1,33 @@
 """The options of a file that is to be learned from, which `fit` and `sweep` share."""
 
-import enum
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxlr.cli.data import Reading
+from jaxlr.cli.data import IMPUTES, Reading
 from jaxlr.extras import require
-
-Impute = enum.StrEnum("Impute", ["mean", "median"])
 
 _HELP: dict[str, tuple[Any, dict[str, Any]]] = {
     "target": (str, {"help": "The column to predict, of two classes or more.", "metavar": "NAME"}),
+    "positive": (
+        str,
+        {
+            "help": "Of two classes that whose odds and probabilities are told. Else the second.",
+            "metavar": "CLASS",
+        },
+    ),
     "features": (list[str], {"help": "The columns to predict it from. Else all others."}),
     "exclude": (list[str], {"help": "Columns to leave out."}),
     "categorical": (list[str], {"help": "Columns whose numbers are levels, as text is."}),
     "weights": (str, {"help": "The column of the examples' weights.", "metavar": "NAME"}),
     "impute": (
-        Impute,
-        {"help": "Fill in missing values; text gets its most frequent level. Else refuse them."},
+        str,
+        {
+            "help": "Fill in missing values; text gets its most frequent level. Else refuse them.",
+            "metavar": "|".join(IMPUTES),
+        },
     ),
     "missing": (
         list[str],
@@ -51,7 +58,9 @@ def reads_a_file(needed: bool) -> Callable[[Callable], Callable]:
             settings = {"metavar": "NAME,…", **settings}
         option = typer.Option(f"--{name}", show_default=False, **settings)
         parameters.append(parameter(name, Annotated[of | None, option], None))
-    option = typer.Option("--no-standardize", help="Leave the features as they are.")
+    option = typer.Option(
+        "--no-standardize", help="Centre the features, but leave them their scale."
+    )
     parameters.append(parameter("no_standardize", Annotated[bool, option], False))
 
     def decorate(command: Callable) -> Callable:

@@ -1,8 +1,8 @@
 """`jaxlr sweep`: choose the penalty by cross-validation, tell it, write it."""
 
 import enum
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,12 @@ from jaxlr.cli.data import Data, load
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
+from jaxlr.cli.work import announce
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
 from jaxlr.tables import counted
+from jaxlr.tables.table import one_line
 from jaxlr.types import Penalty, Solution, Status, status_words
 
 __all__ = ["Data", "Dataset", "Sweep", "load", "run"]
@@ -76,19 +78,30 @@ def _penalties(count: int, low: float, high: float, dtype: Any) -> np.ndarray:
     )
 
 
+def check_folds(folds: int, counts: Mapping[str, float]) -> None:
+    """Refuse more folds than some class has examples.
+
+    Args:
+        folds: how many.
+        counts: the number of examples of each class.
+    """
+    name, count = min(counts.items(), key=lambda item: item[1])
+    if folds > count:
+        raise Refusal(
+            f"--folds {folds}: class {one_line(name)} has {counted(round(count), 'example')}, and "
+            f"every fold needs one."
+        )
+
+
 def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, seed: int) -> Sweep:
     """Cross-validate the penalties, and fit each to all examples."""
     batch = data.batch
     l2 = _penalties(penalties, l2_min, l2_max, batch.X.dtype)
-    counts = np.bincount(np.asarray(batch.y, int))
-    if folds > counts.min():
-        raise Refusal(
-            f"--folds {folds}: class {data.class_names[counts.argmin()]} has "
-            f"{counted(counts.min(), 'example')}, and every fold needs one."
-        )
+    counts = np.bincount(np.asarray(batch.y, int), minlength=batch.n_classes)
+    check_folds(folds, dict(zip(data.class_names, counts.tolist(), strict=True)))
     start = time.perf_counter()
-    if sys.stderr.isatty():
-        print(f"Fitting {penalties} penalties × {folds} folds …", file=sys.stderr)
+    lanes = penalties * (folds + 1)
+    announce(data, lanes, f"{penalties} penalties × {folds} folds and all, {lanes} lanes,")
     # One after the other, and what each has freed is given back before the next needs its own.
     # In a program of its own: operation by operation it would leave 80 MB of small ones.
     draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
@@ -187,7 +200,7 @@ def _closing(found: Sweep) -> list[str]:
 
 def _treated(data: Data) -> str:
     if not data.standardised:
-        return "as they are"
+        return "centred, of the scale that they came in"
     return "standardised (mean and standard deviation of all examples)"
 
 
@@ -248,7 +261,8 @@ def write(found: Sweep, plot: Path | None, output: Path | None) -> None:
     data, how = found.data, _training(found)
     if plot is not None:
         names, title = data.feature_names, f"{data.name}: {how['folds']}-fold cross-validation"
-        figure = plots.sweep_figure(found.result, found.path, names, title, "standard deviation")
+        unit = "standard deviation" if data.standardised else "unit"
+        figure = plots.sweep_figure(found.result, found.path, names, title, unit)
         with write_atomically(plot) as file:
             figure.savefig(file, format=plot.suffix[1:].lower(), dpi=150)
     if output is not None and _has_model(found):

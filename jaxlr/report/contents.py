@@ -144,7 +144,7 @@ def _probabilities(found: Sweep) -> np.ndarray:
 
 
 def _standardised(found: Sweep) -> bool:
-    return bool((found.data.scale != 1).any() or (found.data.mean != 0).any())
+    return found.data.standardised
 
 
 def _weights(found: Sweep) -> Any:
@@ -283,7 +283,7 @@ def _model(found: Sweep) -> str:
         "per unit that it came in."
         if _standardised(found)
         else f"Coefficients are changes of the log-odds {of}per unit of the feature; the columns "
-        "were left as they are."
+        "kept their scale, and were centred."
     )
     return paragraph(certificate) + paragraph(meaning) + _coefficients(found)
 

@@ -37,7 +37,8 @@ def open_columns(path: Path, parquet: bool) -> Table:
         return TableError(f"{path} is no {kind} file, or is damaged: {sentence(error)}")
 
     try:
-        schema = opened().schema_arrow if parquet else opened().schema
+        file = opened()
+        schema = file.schema_arrow if parquet else file.schema
     except failures as error:
         raise complaint(error) from None
     heads = heads_by_name(path, schema.names)
@@ -53,7 +54,10 @@ def open_columns(path: Path, parquet: bool) -> Table:
     kinds = {name: schema.field(head).type for name, head in heads.items()}
     others = {name: str(kind) for name, kind in kinds.items() if not is_plain(kind)}
     place = "row {}".format
-    return Table(path, tuple(heads), True, (), chunks, lambda row: place(row + 1), None, others)
+    rows = file.metadata.num_rows if parquet else None
+    return Table(
+        path, tuple(heads), True, (), chunks, lambda row: place(row + 1), None, others, rows
+    )
 
 
 def _of_parquet(file: Any, heads: list[str], rows: int) -> Iterator[tuple[Any, float]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxlr.extras import require
+from jaxlr.tables.encodings import check_encoding, not_utf8
 from jaxlr.tables.table import (
     Chunk,
     Table,
@@ -59,12 +60,16 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
     words = (*arrow.ConvertOptions().null_values, *missing)
     file = _File(path, packed, delimiter, words, block)
     try:
+        with _unpacked(file) as stream:
+            check_encoding(path, stream.read(4), packed)
         line, names = next(_records(file), (1, []))
         _check_quotes(file)
     except OSError as error:  # of what is packed
         raise _complaint(file, [], error) from None
     if not names:
         raise TableError(f"{path} is empty." if names == [] else _open_quote(path, line))
+    if any("\ufffd" in name for name in names) and (bad_line := _line_not_utf8(file)):
+        raise not_utf8(path, bad_line)  # of the head itself: pyarrow would know no such column
     heads = heads_by_name(path, names)
     _check_head(file, list(heads))
 
@@ -136,7 +141,7 @@ def _complaint(file: _File, bad: list[Any], error: Exception) -> TableError:
             f"has {due} columns: {short(bad[0].text)}."
         )
     if "UTF8" in str(error) and (line := _line_not_utf8(file)):
-        return TableError(f"line {line} of {file.path} is not UTF-8: convert it, as by iconv.")
+        return not_utf8(file.path, line)
     return TableError(f"{file.path} cannot be read as a CSV: {sentence(error)}")
 
 

@@ -43,6 +43,7 @@ class Table(NamedTuple):
         place: `row → words`, where a row is: "line 17", or "row 16" of a file without lines.
         target: the column that the kind of file says is to be predicted, or None.
         others: the columns that hold neither numbers nor text, and what they hold.
+        rows: how many it has, if that is known before they are read.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Table(NamedTuple):
     place: Callable[[int], str]
     target: str | None = None
     others: Mapping[str, str] = {}
+    rows: int | None = None
 
 
 def heads_by_name(path: Path, heads: Sequence[str]) -> dict[str, str]:
@@ -140,7 +142,7 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I | re.A)
 
 
 def is_number(text: str) -> bool:
