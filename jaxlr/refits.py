@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxlr.checkpoint import stable_name
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
 from jaxlr.pilot import sees_all
 from jaxlr.problem import Problem, Shared, fit_lanes, fitted, share
@@ -44,14 +45,16 @@ def bootstrap(
         num_resamples: R, a Python integer.
         key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
         counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
-            `poisson_counts`.
+            `poisson_counts`. With a checkpoint, a function that is defined with `def` at the top
+            level of a module: it is known by its name, and by what it computes.
         tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
     Returns:
         A `Solution` whose leaves have a first axis of R lanes.
 
     Raises:
-        ValueError: num_resamples is less than 1, or shapes do not fit each other.
+        ValueError: num_resamples is less than 1, shapes do not fit each other, or a checkpoint
+            cannot know the counts by a name.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
@@ -62,7 +65,8 @@ def bootstrap(
     num_resamples = _at_least_one("num_resamples", num_resamples)
     check_shapes(None, batch, penalty)
     problem = Problem(batch, penalty, None, None, tol, max_passes)
-    work = Work(_share_bootstrap, _bootstrap, counts)
+    name = "bootstrap" if checkpoint is None else f"bootstrap by {stable_name('counts', counts)}"
+    work = Work(name, _share_bootstrap, _bootstrap, counts)
     keys = jax.random.split(key, num_resamples)
     size = chunk_size(batch, num_resamples, memory, own=_DRAWN + PIECE)
     return run(work, problem, keys, size, checkpoint, progress)
@@ -111,7 +115,7 @@ def permute(
         # Each lane has labels of its own.
         batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))
     problem = Problem(batch, penalty, None, None, tol, max_passes)
-    work = Work(_share_permutations, _permutations, None)
+    work = Work("permutations", _share_permutations, _permutations, None)
     keys = jax.random.split(key, num_permutations)
     labels = batch.n_classes if jnp.ndim(batch.y) == 2 else 1
     size = chunk_size(batch, num_permutations, memory, own=_DRAWN + 4 * PIECE * labels)

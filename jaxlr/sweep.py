@@ -92,7 +92,7 @@ def sweep(
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
     led = init is None and checkpoint is None and not progress and _led(batch, axes, lanes, size)
-    work = Work(_share, _sweep, (axes, led))
+    work = Work("sweep", _share, _sweep, (axes, led))
     return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
@@ -147,7 +147,7 @@ def cross_validate(
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
         size = chunk_size(batch, len(lanes), memory, own)
         led = checkpoint is None and not progress and _led(batch, axes, lanes, size)
-        work = Work(_share, _sweep_loo, (axes, led))
+        work = Work("leave one out", _share, _sweep_loo, (axes, led))
         solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
         # Where most scores are not to be trusted there is nothing to choose by.
         trusted = 2 * untrusted[:, None] <= batch.m_examples
@@ -162,7 +162,7 @@ def cross_validate(
     size = chunk_size(batch, len(places[0]), memory)
     starts = num_starts(len(penalties.l2), axes[1] is None)
     led = sees_all(batch) and len(places[0]) >= _FEW * starts
-    work = Work(_share, _folds, (axes, led, num_folds))
+    work = Work("cross-validation", _share, _folds, (axes, led, num_folds))
     lanes = run(work, problem, places, size, checkpoint, progress)
     return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
 
