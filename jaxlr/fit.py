@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxlr.arguments import check_options, check_penalty, says_what_is_due
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
@@ -21,6 +22,7 @@ from jaxlr.types import (
     Solution,
     Status,
     check_shapes,
+    check_type,
 )
 from jaxlr.warning import warn_if_failed
 from jaxlr.wide import Basis, back, into, is_wide, narrow
@@ -35,6 +37,7 @@ def default_tolerance(dtype) -> float:
     return 1e-20 if jnp.finfo(dtype).bits == 64 else 1e-10
 
 
+@says_what_is_due
 def fit(
     batch: Batch,
     penalty: Penalty = NO_PENALTY,
@@ -78,7 +81,8 @@ def fit(
         `solution.raise_if_failed()`.
 
     Raises:
-        ValueError: when shapes do not fit each other.
+        ValueError: when shapes do not fit each other; l2, tol or max_passes is negative, and
+            known (of lanes under vmap, or inside jit, the status says it).
         TypeError: when an argument is of another type.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
@@ -87,6 +91,8 @@ def fit(
     '0.637 0.616'
     """
     check_shapes(init, batch, penalty)
+    check_options(tol, max_passes)
+    check_penalty(penalty)
     return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
 
 
@@ -105,12 +111,15 @@ def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> S
 
     Raises:
         ValueError: when shapes do not fit each other, or inside jit.
+        TypeError: when an argument is of another type.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> fine = polish(fit(batch, Penalty(l2=0.1)), batch, Penalty(l2=0.1))
     >>> str(fine.params.w.dtype), float(fine.suboptimality) < 1e-16
     ('float64', True)
     """
+    check_type("solution", solution, Solution)
+    check_shapes(solution.params, batch, penalty)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((solution, batch, penalty))):
         raise ValueError("polish switches x64 on: not inside jit. Use fit with a float64 init.")
     with jax.enable_x64(True):
