@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -143,7 +144,9 @@ def _shown(chunks: list[Any], done: int, total: int, progress: bool) -> Iterable
         yield from chunks
         return
     rich = require("rich.progress", "cli")
-    console = require("rich.console", "cli").Console(stderr=True)
+    # In a notebook rich asks for ipywidgets, and warns without: then the bar is text.
+    widgets = None if importlib.util.find_spec("ipywidgets") else False
+    console = require("rich.console", "cli").Console(stderr=True, force_jupyter=widgets)
     with rich.Progress(*rich.Progress.get_default_columns(), console=console) as bar:
         task = bar.add_task("Fitting", total=total, completed=done)
         for chunk in chunks:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import random
 import subprocess
 import sys
@@ -311,3 +312,11 @@ def test_a_bar_is_shown(capsys):
     swept = jaxlr.sweep(batch, penalties, progress=True)
     assert "Fitting" in capsys.readouterr().err
     equal(swept.status, np.zeros(7))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ipywidgets") is not None, reason="it has widgets")
+def test_a_bar_in_a_notebook_is_text_where_it_has_no_widgets(capsys, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    batch, penalties = arguments()
+    jaxlr.sweep(batch, penalties, progress=True)  # a warning would be an error
+    assert "Fitting" in capsys.readouterr().err
