@@ -22,7 +22,7 @@ from jaxlr.losses import (
     pointwise_loss,
     softmax_log_probability,
 )
-from jaxlr.types import Array, LazyWeights, logit_shape
+from jaxlr.types import Array, LazyWeights, check_numbers, logit_shape
 
 
 @jax.jit
@@ -152,6 +152,8 @@ def calibration_error(
 
 def prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
     """Return logits, labels as probabilities, weights, in one dtype; and the pointwise loss."""
+    check_numbers("Z", Z, "jaxlr.logits(params, batch.X)")
+    check_numbers("y", y, "batch.y")
     Z, y = jnp.asarray(Z), jnp.asarray(y)
     if isinstance(weights, LazyWeights):
         weights = weights.select(lambda a: a)

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxlr.types import Array, Batch, LazyWeights, Take
+from jaxlr.arguments import check_key
+from jaxlr.types import Array, Batch, LazyWeights, Take, check_shapes
 
 FIT, SCORE = 1, 2  # the roles of an example in a split
 
@@ -116,6 +117,7 @@ def multinomial_counts(key: Array, m: int) -> Array:
     >>> int(multinomial_counts(jax.random.key(0), 100).sum())
     100
     """
+    check_key(key)
     drawn = jax.random.bits(key, (m,), jnp.uint32) % np.uint32(m)  # half the work of randint
     return jnp.zeros(m, jnp.uint8).at[drawn].add(1)
 
@@ -129,6 +131,7 @@ def poisson_counts(key: Array, m: int) -> Array:
     >>> poisson_counts(jax.random.key(0), 5).shape
     (5,)
     """
+    check_key(key)
     k = np.arange(16)
     mass = np.exp(-1) / np.array([math.factorial(i) for i in k])
     uniform = jax.random.uniform(key, (m,))
@@ -157,6 +160,8 @@ def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
     >>> sorted(stratified_folds(batch, 3, jax.random.key(0))[:3].tolist())
     [0, 1, 2]
     """
+    check_shapes(None, batch)
+    check_key(key)
     m = batch.m_examples
     if not 2 <= folds <= m:
         raise ValueError(f"folds is {folds}; it must be between 2 and the {m} examples.")
@@ -181,6 +186,7 @@ def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
     >>> repeated_folds(batch, 3, 2, jax.random.key(0)).shape
     (6, 6)
     """
+    check_key(key)
     draw = jax.vmap(lambda key: stratified_folds(batch, folds, key))
     fold_of = draw(jax.random.split(key, repeats))
     inside = fold_of[:, None] == jnp.arange(folds)[None, :, None]
@@ -207,6 +213,7 @@ def group_folds(groups: Any, folds: int, key: Array) -> np.ndarray:
     >>> group_folds(["ann", "bob", "ann", "cy"], 2, jax.random.key(0))[[0, 2]].tolist()
     [0, 0]
     """
+    check_key(key)
     groups = np.asarray(groups)
     if groups.ndim != 1:
         raise ValueError(f"groups has shape {groups.shape} where (m,) is due: one an example.")
@@ -275,9 +282,11 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
     >>> as_folds(Batch(jnp.ones((1, 3)), jnp.ones(3)), jnp.array([0, 1, 1]))[0]
     2
     """
+    check_shapes(None, batch)
     if np.ndim(folds) == 0:
         if key is None:
             raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
+        check_key(key)
         try:
             num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
         except TypeError:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.arguments import check_options, says_what_is_due
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.losses import label_probabilities
@@ -19,7 +20,7 @@ from jaxlr.queue import Path
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.scores import Scores, certified_and_scored, credit
 from jaxlr.solve import End
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, check_type
 from jaxlr.warning import warn_if_failed
 from jaxlr.wide import Basis
 
@@ -52,6 +53,7 @@ class CrossValidation(NamedTuple):
     untrusted: Array | None = None
 
 
+@says_what_is_due
 def sweep(
     batch: Batch,
     penalties: Penalty,
@@ -79,7 +81,8 @@ def sweep(
         that says so, and does not change the others.
 
     Raises:
-        ValueError: when shapes do not fit each other.
+        ValueError: when shapes do not fit each other, or tol or max_passes is negative.
+        TypeError: when an argument is of another type.
         CheckpointError: the file is damaged, or belongs to another call.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
@@ -88,6 +91,8 @@ def sweep(
     ((3, 1), [0, 0, 0])
     """
     penalties, axes = _lanes(penalties)
+    check_shapes(init, batch)
+    check_options(tol, max_passes)
     problem = Problem(batch, penalties, init, None, tol, max_passes)
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
@@ -96,6 +101,7 @@ def sweep(
     return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
+@says_what_is_due
 def cross_validate(
     batch: Batch,
     penalties: Penalty,
@@ -127,7 +133,7 @@ def cross_validate(
     Raises:
         ValueError: when shapes do not fit each other, a number of folds comes with no key, a
             fold or split has no examples, or with "loo" a softmax has more than 1,024 parameters.
-        TypeError: folds is a number, but no integer.
+        TypeError: folds is a number, but no integer, or an argument is of another type.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
@@ -138,6 +144,8 @@ def cross_validate(
     ((2, 4), 0)
     """
     penalties, axes = _lanes(penalties)
+    check_shapes(None, batch)
+    check_options(tol, max_passes)
     if isinstance(folds, str):
         if folds != "loo":
             raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")

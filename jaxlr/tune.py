@@ -28,6 +28,7 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
+from jaxlr.arguments import check_options, says_what_is_due
 from jaxlr.curvature import make_curvature
 from jaxlr.fit import fit
 from jaxlr.lanes import MEMORY, chunk_size, run_lanes
@@ -117,6 +118,7 @@ class Tuned(NamedTuple):
         raise FitError(f"The search{where} failed: {first.message} (status {int(first)}).")
 
 
+@says_what_is_due
 def tune(
     batch: Batch,
     penalty: Penalty,
@@ -178,6 +180,7 @@ def tune(
     """
     check_shapes(None, batch, penalty)
     _check_start(penalty.l2)
+    check_options(tol, max_passes)
     check_type("optimizer", optimizer, optax.GradientTransformation)
     if isinstance(folds, str):
         raise ValueError(
