@@ -14,6 +14,7 @@ from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
 from jaxlr.solve import End, solve
+from jaxlr.tiles import common_dtype
 from jaxlr.types import (
     Array,
     Batch,
@@ -132,7 +133,7 @@ def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution,
         end, factor = _search_as_is(batch, penalty, init, curvature, tol, max_passes)
         # Of wide data `make_inverse` takes a factor of the narrow batch.
         return certified(batch, penalty, end), None if is_wide(batch, penalty) else factor
-    small, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *(init or ())))
+    small, Q = narrow(batch, penalty, common_dtype(jnp.float32, *(init or ())))
     init = None if init is None else into(Q, init)
     end, factor = _search_as_is(small, penalty, init, None, tol, max_passes)
     return certified(batch, penalty, end, Q), factor
@@ -149,7 +150,7 @@ def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End
     else:
         pilot = Pilot(null, make_curvature(null, batch) if curvature is None else curvature)
     start, curvature = pilot.params if init is None else init, pilot.curvature
-    dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
+    dtype = common_dtype(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     start = jax.tree.map(lambda a: jnp.asarray(a, dtype), start)
     options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}

@@ -17,7 +17,7 @@ import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
 from jaxlr.curvature import shape
 from jaxlr.files import write_atomically
-from jaxlr.tiles import tile_size
+from jaxlr.tiles import common_dtype, tile_size
 from jaxlr.types import Array, Batch
 
 MEMORY = 2**30  # bytes that the lanes that run at once may need together
@@ -47,7 +47,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     100
     """
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
-    itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
+    itemsize = common_dtype(batch.X, jnp.float32).itemsize
     examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
     matrix, parameters = math.prod(shape(n, batch.n_classes)), (n + 1) * K
     values = _TEMPORARIES * examples * K + _MATRICES * matrix + _VECTORS * parameters

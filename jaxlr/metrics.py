@@ -22,6 +22,7 @@ from jaxlr.losses import (
     pointwise_loss,
     softmax_log_probability,
 )
+from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, LazyWeights, check_numbers, logit_shape
 
 
@@ -164,7 +165,7 @@ def prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
     if y.shape not in labels:
         due = " or ".join(map(str, dict.fromkeys(labels)))
         raise ValueError(f"y has shape {y.shape} where {due} is due: Z has shape {Z.shape}.")
-    dtype = jnp.result_type(Z, jnp.float32)
+    dtype = common_dtype(Z, jnp.float32)
     Z, y = Z.astype(dtype), label_probabilities(y, n_classes, dtype)
     if weights is not None:
         weights = jnp.asarray(weights, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
+from jaxlr.tiles import cast, common_dtype, sum_over_tiles, total_weight, weighted
 from jaxlr.types import Batch, Params, init_params
 
 
@@ -20,7 +20,7 @@ def null_model(batch: Batch) -> Params:
     >>> f"{null_model(batch).b:.4f}"
     '-1.0986'
     """
-    dtype = jnp.result_type(batch.X, jnp.float32)
+    dtype = common_dtype(batch.X, jnp.float32)
     zero = init_params(batch.n_features, batch.n_classes, dtype)
     if not batch.intercept:
         return zero

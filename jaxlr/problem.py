@@ -19,6 +19,7 @@ from jaxlr.null import null_model
 from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sample, sees_all
 from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.solve import End, Task
+from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import Basis, into, narrow
 
@@ -100,7 +101,7 @@ def share(
     """
     count = num_starts(len(l2), alike)
     of_start, which = _starts(l2, count)
-    dtype = jnp.result_type(jnp.float32, *(problem.init or ()))
+    dtype = common_dtype(jnp.float32, *(problem.init or ()))
     X = lax.stop_gradient(problem.batch.X)  # derivatives are those of the batch as it was
     batch, Q = narrow(dataclasses.replace(problem.batch, X=X), problem.penalties, dtype)
     fixed, init = lax.stop_gradient((batch, problem.init))
@@ -124,7 +125,7 @@ def share(
     if init is not None:
         params = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), into(Q, init))
         starts = starts._replace(params=params)
-    dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
+    dtype = common_dtype(batch.X, *starts.params, jnp.float32)
     params, L, H = jax.tree.map(lambda a: a.astype(dtype), (starts.params, starts.L, at_null))
     starts = Starts(params, L, starts.blind)
     return Shared(
@@ -255,7 +256,7 @@ def fit_lanes(
     # begun last, but after the pilots, and after the leaders of a path.
     early = (jnp.arange(len(which)) < count).astype(jnp.int32)
     if path is not None:
-        early = early + (path.family < 0)
+        early = early + (path.family < 0).astype(jnp.int32)
     rank = which - len(which) * early
     if path is not None:
         path = path._replace(weights=lax.stop_gradient(path.weights).astype(dtype))

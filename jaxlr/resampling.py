@@ -46,7 +46,8 @@ class FoldWeights:
 
     def select(self, take: Take) -> Array:
         """Return the weights of the examples that `take` picks."""
-        chosen = (take(self.fold_of) == self.fold) == self.held_out
+        fold_of, fold = (jnp.asarray(a, jnp.int32) for a in (take(self.fold_of), self.fold))
+        chosen = (fold_of == fold) == self.held_out
         return _times(chosen, self.weights, take)
 
 
@@ -105,6 +106,8 @@ def _times(counts: Array, weights: Any, take: Take) -> Array:
     if weights is None:
         return counts.astype(jnp.float32)
     weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
+    weights = weights if jnp.issubdtype(weights.dtype, jnp.floating) else weights * 1.0
+    counts = counts.astype(weights.dtype)
     return jnp.where(counts == 0, 0, counts * weights)
 
 
@@ -189,7 +192,7 @@ def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
     check_key(key)
     draw = jax.vmap(lambda key: stratified_folds(batch, folds, key))
     fold_of = draw(jax.random.split(key, repeats))
-    inside = fold_of[:, None] == jnp.arange(folds)[None, :, None]
+    inside = fold_of[:, None] == jnp.arange(folds, dtype=fold_of.dtype)[None, :, None]
     return jnp.where(inside, SCORE, FIT).astype(jnp.uint8).reshape(-1, batch.m_examples)
 
 

@@ -36,6 +36,7 @@ from jaxlr.null import null_model
 from jaxlr.objective import loss
 from jaxlr.pilot import sample
 from jaxlr.resampling import as_folds, parts
+from jaxlr.tiles import common_dtype
 from jaxlr.types import (
     Array,
     Batch,
@@ -303,7 +304,7 @@ def _search(
 ) -> tuple[Array, ...]:
     """Return the best point, the gradient and the value there, the history, steps and status."""
     batch, penalty, validation, folds, groups, bounds, gtol, tol, max_passes = problem
-    dtype = jnp.result_type(batch.X, jnp.float32)
+    dtype = common_dtype(batch.X, jnp.float32)
     tol = jnp.finfo(dtype).eps ** 2 if tol is None else tol
     low, high = (jnp.log(jnp.asarray(end, dtype)) for end in bounds)
     optimizer = optax.with_extra_args_support(optimizer)
