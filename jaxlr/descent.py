@@ -137,9 +137,11 @@ def _descend(
         params, state, losses, memory = carry
         batch, memory = draw(i, memory)
         value, grad = value_and_grad(params, batch, penalty)
-        updates, state = optimizer.update(
-            grad, state, params, value=value, grad=grad, value_fn=lambda p: loss(p, batch, penalty)
-        )
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, state = optimizer.update(
+                grad, state, params, value=value, grad=grad,
+                value_fn=lambda p: loss(p, batch, penalty),
+            )  # fmt: skip
         losses = lax.dynamic_update_index_in_dim(losses, value, i, axis=0)
         return optax.apply_updates(params, updates), state, losses, memory
 

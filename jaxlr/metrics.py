@@ -144,7 +144,8 @@ def calibration_error(
         p, gap = _of_predicted(Z, p), _of_predicted(Z, gap)
     bins = jnp.clip(jnp.ceil(p * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
     # A pass for each bin, since one that scatters adds up one by one: float32 would lose digits.
-    by_bin = lax.map(lambda b: _mean(jnp.where(bins == b, gap, 0), weights), jnp.arange(num_bins))
+    numbers = jnp.arange(num_bins, dtype=jnp.int32)
+    by_bin = lax.map(lambda b: _mean(jnp.where(bins == b, gap, 0), weights), numbers)
     return jnp.abs(by_bin).sum()
 
 

@@ -238,7 +238,7 @@ def fit_lanes(
     count = 0 if pilots is None else len(starts.L)
     if pilots is not None:
         lanes = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
-        which = jnp.concatenate([jnp.arange(count), which])
+        which = jnp.concatenate([jnp.arange(count, dtype=which.dtype), which])
         if path is not None and not kept:
             path = Path(
                 path.leaders + count,

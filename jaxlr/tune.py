@@ -333,10 +333,11 @@ def _search(
     def move(state: tuple) -> tuple:
         log_l2, memory, params, value, grad, scale, _ = state
         grad = scale * grad
-        updates, memory = optimizer.update(
-            grad, memory, log_l2, value=scale * value, grad=grad,
-            value_fn=lambda log_l2: scale * held_out(log_l2, params)[0],
-        )  # fmt: skip
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, memory = optimizer.update(
+                grad, memory, log_l2, value=scale * value, grad=grad,
+                value_fn=lambda log_l2: scale * held_out(log_l2, params)[0],
+            )  # fmt: skip
         log_l2 = jnp.clip(jnp.asarray(optax.apply_updates(log_l2, updates)), low, high)
         return log_l2, memory, params, value, grad, scale, jnp.array(False)
 
