@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.tiles import by_lanes, cast, sum_over_tiles, weighted, working
-from jaxlr.types import Array, Batch, LazyWeights, Params, Penalty, Take, ridge
+from jaxlr.types import Array, Batch, LazyWeights, Params, Penalty, Take, check_shapes, ridge
 
 
 class Certificate(NamedTuple):
@@ -77,6 +77,7 @@ def certify(params: Params, batch: Batch, penalty: Penalty, grad_b: Array) -> Ce
     >>> bool(certify(zero, batch, Penalty(l2=1.0), jnp.array(-1 / 6)).suboptimality > 0.1)
     True
     """
+    check_shapes(params, batch, penalty)
     return certify_and_sum(params, batch, penalty, grad_b, None, lambda *_: ())[0]
 
 

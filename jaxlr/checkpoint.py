@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,40 @@ def fingerprint(tree: Any, words: str) -> str:
         keys = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         array = np.ascontiguousarray(jax.random.key_data(leaf) if keys else leaf)
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.data.cast("B") if array.size else b"")
+        digest.update(array.reshape(-1).view(np.uint8).data)  # bfloat16 has no buffer of its own
     return digest.hexdigest()
+
+
+def stable_name(name: str, fun: Callable) -> str:
+    """Return the full name of a function, under which every process finds it.
+
+    Args:
+        name: of the argument.
+        fun: what was given for it.
+
+    Raises:
+        ValueError: it is found under no name: a lambda, a function inside another one, a
+            `functools.partial`, a method of an object, or an object that is called.
+
+    >>> stable_name("counts", fingerprint)
+    'jaxlr.checkpoint.fingerprint'
+    >>> stable_name("counts", lambda key, m: key)
+    Traceback (most recent call last):
+    ...
+    ValueError: counts is <lambda>, and a checkpoint knows a function by its name: define it with
+    `def` at the top level of a module, or go without a checkpoint.
+    """
+    module, qualname = (getattr(fun, of, None) for of in ("__module__", "__qualname__"))
+    found = sys.modules.get(str(module))
+    for part in str(qualname).split("."):
+        found = getattr(found, part, None)
+    if found is not fun:
+        said = qualname or f"a {type(fun).__name__}"
+        raise ValueError(
+            f"{name} is {said}, and a checkpoint knows a function by its name: define it with "
+            "`def` at the top level of a module, or go without a checkpoint."
+        )
+    return f"{module}.{qualname}"
 
 
 def run_chunks(
@@ -110,7 +144,9 @@ def _shown(chunks: list[Any], done: int, total: int, progress: bool) -> Iterable
         yield from chunks
         return
     rich = require("rich.progress", "cli")
-    console = require("rich.console", "cli").Console(stderr=True)
+    # In a notebook rich asks for ipywidgets, and warns without: then the bar is text.
+    widgets = None if importlib.util.find_spec("ipywidgets") else False
+    console = require("rich.console", "cli").Console(stderr=True, force_jupyter=widgets)
     with rich.Progress(*rich.Progress.get_default_columns(), console=console) as bar:
         task = bar.add_task("Fitting", total=total, completed=done)
         for chunk in chunks:

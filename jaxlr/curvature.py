@@ -30,7 +30,7 @@ from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.rules import with_lanes
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, ridge
+from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, ridge
 
 _MOST_PARAMETERS = 1024  # of a softmax whose Hessian is taken whole
 _SERIAL = 1000  # numbers on the right-hand side of a triangular solve that one thread does
@@ -98,6 +98,7 @@ def make_curvature(params: Params, batch: Batch, centre: Array | None = None) ->
     >>> (12 * curvature.H[0]).round(4).tolist(), curvature.centre.tolist()
     ([[2.0, 0.0], [0.0, 3.0]], [2.0])
     """
+    check_shapes(params, batch)
     params, dtype = working(params, batch)
     _, rows, r = shape(batch.n_features, batch.n_classes)
     if rows == r:

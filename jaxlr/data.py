@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxlr.frames import column_names
 from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, is_floating
+from jaxlr.tiles import common_dtype
 from jaxlr.types import Batch, LazyWeights, logit_shape
 
 
@@ -120,7 +121,7 @@ def _batch(side: Side, X, y, weights, offset, n_classes, intercept, dtype) -> Ba
     y, n_classes = (_classes if y.ndim == 1 else _probabilities)(side, y, n_classes, dtype)
     m = X.shape[1]
     # In half precision counts of examples would be rounded: 257 is no bfloat16.
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = common_dtype(dtype, jnp.float32)
     # A table has a method `select` as well, but it holds the weights, not a rule for them.
     lazy = isinstance(weights, LazyWeights) and not hasattr(weights, "__array__")
     if weights is not None and not lazy:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxlr.arguments import check_key
 from jaxlr.objective import NO_PENALTY, loss, value_and_grad
-from jaxlr.types import Array, Batch, Params, Penalty
+from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, check_type
 
 
 class Descent(NamedTuple):
@@ -51,7 +52,7 @@ def gradient_descent(
         `Descent(params, losses)`.
 
     Raises:
-        TypeError: num_steps is not a Python integer.
+        TypeError: num_steps is not a Python integer, or an argument is of another type.
         ValueError: num_steps is negative.
 
     >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
@@ -88,13 +89,16 @@ def minibatch_descent(
 
     Raises:
         ValueError: batch_size is not between 1 and m.
-        TypeError: num_steps or batch_size is not a Python integer.
+        TypeError: num_steps or batch_size is not a Python integer, or an argument is of another
+            type.
 
     >>> batch = Batch(jnp.array([[-1.0, 0.0, 1.0, 2.0]]), jnp.array([0, 0, 1, 1]))
     >>> start = Params(jnp.zeros(1), jnp.array(0.0))
     >>> minibatch_descent(start, batch, optax.adam(0.1), 10, 2, jax.random.key(0)).losses.shape
     (10,)
     """
+    check_shapes(None, batch, penalty)
+    check_key(key)
     m, batch_size = batch.m_examples, _static("batch_size", batch_size)
     if not 1 <= batch_size <= m:
         raise ValueError(f"batch_size is {batch_size}; the batch has {m} examples.")
@@ -120,6 +124,8 @@ def _descend(
     num_steps: int,
     penalty: Penalty,
 ) -> Descent:
+    check_type("params", params, Params)
+    check_type("optimizer", optimizer, optax.GradientTransformation)
     num_steps = _static("num_steps", num_steps)
     if num_steps < 0:
         raise ValueError(f"num_steps is {num_steps}; it must not be negative.")
@@ -131,9 +137,11 @@ def _descend(
         params, state, losses, memory = carry
         batch, memory = draw(i, memory)
         value, grad = value_and_grad(params, batch, penalty)
-        updates, state = optimizer.update(
-            grad, state, params, value=value, grad=grad, value_fn=lambda p: loss(p, batch, penalty)
-        )
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, state = optimizer.update(
+                grad, state, params, value=value, grad=grad,
+                value_fn=lambda p: loss(p, batch, penalty),
+            )  # fmt: skip
         losses = lax.dynamic_update_index_in_dim(losses, value, i, axis=0)
         return optax.apply_updates(params, updates), state, losses, memory
 

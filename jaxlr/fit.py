@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxlr.arguments import check_options, check_penalty, says_what_is_due
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
@@ -16,6 +17,7 @@ from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
 from jaxlr.separation import judged, may_be_unpenalised
 from jaxlr.solve import End, solve
+from jaxlr.tiles import common_dtype
 from jaxlr.types import (
     Array,
     Batch,
@@ -24,6 +26,7 @@ from jaxlr.types import (
     Solution,
     Status,
     check_shapes,
+    check_type,
 )
 from jaxlr.warning import warn_if_failed
 from jaxlr.wide import Basis, back, into, is_wide, narrow
@@ -38,6 +41,7 @@ def default_tolerance(dtype) -> float:
     return 1e-20 if jnp.finfo(dtype).bits == 64 else 1e-10
 
 
+@says_what_is_due
 def fit(
     batch: Batch,
     penalty: Penalty = NO_PENALTY,
@@ -82,7 +86,8 @@ def fit(
         `solution.raise_if_failed()`.
 
     Raises:
-        ValueError: when shapes do not fit each other.
+        ValueError: when shapes do not fit each other; l2, tol or max_passes is negative, and
+            known (of lanes under vmap, or inside jit, the status says it).
         TypeError: when an argument is of another type.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
@@ -91,6 +96,8 @@ def fit(
     '0.637 0.616'
     """
     check_shapes(init, batch, penalty)
+    check_options(tol, max_passes)
+    check_penalty(penalty)
     run = _fit_and_judge if may_be_unpenalised(penalty) else _fit
     return warn_if_failed(run(batch, penalty, init, curvature, tol, max_passes))
 
@@ -110,12 +117,15 @@ def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> S
 
     Raises:
         ValueError: when shapes do not fit each other, or inside jit.
+        TypeError: when an argument is of another type.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
     >>> fine = polish(fit(batch, Penalty(l2=0.1)), batch, Penalty(l2=0.1))
     >>> str(fine.params.w.dtype), float(fine.suboptimality) < 1e-16
     ('float64', True)
     """
+    check_type("solution", solution, Solution)
+    check_shapes(solution.params, batch, penalty)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((solution, batch, penalty))):
         raise ValueError("polish switches x64 on: not inside jit. Use fit with a float64 init.")
     with jax.enable_x64(True):
@@ -132,7 +142,7 @@ def _search(
         end, factor = _search_as_is(batch, penalty, init, curvature, **options)
         # Of wide data `make_inverse` takes a factor of the narrow batch.
         return certified(batch, penalty, end), None if is_wide(batch, penalty) else factor
-    small, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *(init or ())))
+    small, Q = narrow(batch, penalty, common_dtype(jnp.float32, *(init or ())))
     init = None if init is None else into(Q, init)
     end, factor = _search_as_is(small, penalty, init, None, **options)
     return certified(batch, penalty, end, Q), factor
@@ -155,7 +165,7 @@ def _search_as_is(
     start, curvature = pilot.params, pilot.curvature
     if init is not None:
         start = no_worse(init, null, batch, penalty)
-    dtype = jnp.result_type(batch.X, start.w, start.b, jnp.float32)
+    dtype = common_dtype(batch.X, start.w, start.b, jnp.float32)
     tol = jnp.asarray(default_tolerance(dtype) if tol is None else tol, dtype)
     start = jax.tree.map(lambda a: jnp.asarray(a, dtype), start)
     options = {"tol": tol, "max_passes": max_passes, "of_sample": of_sample}
@@ -176,7 +186,7 @@ def no_worse(init: Params, null: Params, batch: Batch, penalty: Penalty) -> Para
         null: from `start_model`.
         batch, penalty: the objective.
     """
-    dtype = jnp.result_type(*init, *null)
+    dtype = common_dtype(*init, *null)
     both = jax.tree.map(lambda *a: jnp.stack([jnp.asarray(x, dtype) for x in a]), init, null)
     value, of_null = jax.vmap(loss, (0, None, None))(both, batch, penalty)
     finite = jnp.isfinite(init.w).all() & jnp.isfinite(init.b).all()

@@ -123,7 +123,7 @@ def _unseen(curvature: Curvature, free: Array) -> Array:
     correlation = jnp.where(both, H / (scale[:, None] * scale[None]), 0)
     correlation = correlation + jnp.diag(jnp.where(free, 0, 1).astype(H.dtype))
     values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
-    none = values <= 8 * eps * (rows**0.5 + values[-1])
+    none = (values <= 8 * eps * (rows**0.5 + values[-1])).astype(H.dtype)
     vectors = vectors / scale[:, None] * none[None]
     w, b = vectors[:-1], vectors[-1] - centre @ vectors[:-1]
     # Eigenvalues ascend: the directions are the first columns, and Q's first span the same.

@@ -31,7 +31,15 @@ from jaxlr.implicit import make_inverse, solve_hessian
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.objective import NO_PENALTY, value_and_grad
-from jaxlr.tiles import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
+from jaxlr.tiles import (
+    cast,
+    common_dtype,
+    map_tiles,
+    sum_over_tiles,
+    total_weight,
+    weighted,
+    working,
+)
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, ridge
 from jaxlr.warning import warn_user
 from jaxlr.wide import back, into, narrow
@@ -139,7 +147,7 @@ def _leave_one_out_params(params: Params, batch: Batch, penalty: Penalty) -> tup
         c = jnp.ones(Y.shape[-1], dtype) if tile.weights is None else tile.weights
 
         def one(x, d, c):
-            g = Params(jnp.tensordot(x, d, 0), d * batch.intercept)
+            g = Params(jnp.tensordot(x, d, 0), d * float(batch.intercept))
             step = precondition(root, g)
             moved = jax.tree.map(lambda p, a, b: p + c * (a + b), params, q, step)
             return back(Q, moved)
@@ -238,7 +246,7 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
     A narrow problem, the factor of H⁻¹, `H⁻¹p/C`, C, and the excess.
     """
     check_shapes(params, batch, penalty)
-    batch, Q = narrow(batch, penalty, jnp.result_type(jnp.float32, *params))
+    batch, Q = narrow(batch, penalty, common_dtype(jnp.float32, *params))
     if blocks(batch.n_features, batch.n_classes)[0] > 1:
         raise ValueError(
             f"Leaving out examples needs the whole Hessian, and {batch.n_features} features × "

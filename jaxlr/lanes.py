@@ -17,7 +17,7 @@ import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
 from jaxlr.curvature import shape
 from jaxlr.files import write_atomically
-from jaxlr.tiles import tile_size
+from jaxlr.tiles import common_dtype, tile_size
 from jaxlr.types import Array, Batch
 
 MEMORY = 2**30  # bytes that the lanes that run at once may need together
@@ -47,7 +47,7 @@ def chunk_size(batch: Batch, lanes: int, memory: int = MEMORY, own: int = 0) -> 
     100
     """
     n, K = batch.n_features, batch.n_classes if batch.n_classes > 2 else 1
-    itemsize = jnp.result_type(batch.X, jnp.float32).itemsize
+    itemsize = common_dtype(batch.X, jnp.float32).itemsize
     examples = min(batch.m_examples, tile_size(n + batch.n_classes, itemsize))
     matrix, parameters = math.prod(shape(n, batch.n_classes)), (n + 1) * K
     values = _TEMPORARIES * examples * K + _MATRICES * matrix + _VECTORS * parameters
@@ -108,11 +108,13 @@ class Work(NamedTuple):
     """What to do, as functions that JAX can trace and compare.
 
     Args:
+        name: the same in every process, for checkpoints.
         share: `(problem, static, size) → shared`: what is made once for all lanes.
         some: `(problem, shared, static, lanes, size) → results` of some lanes, size at a time.
         static: what is known when tracing.
     """
 
+    name: str
     share: Callable[[Any, Any, int], Any]
     some: Callable[[Any, Any, Any, Any, int], Any]
     static: Hashable
@@ -146,13 +148,16 @@ def run(
         return _run(problem, lanes, work, size)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, lanes))):
         raise ValueError("checkpoint and progress need Python between chunks: not inside jit.")
-    if checkpoint is not None:
-        with write_atomically(checkpoint, replace=False):  # refused before the work
+    if checkpoint is not None:  # refused before the work
+        with write_atomically(checkpoint, replace=False):
             pass
     count = len(jax.tree.leaves(lanes)[0])
     chunks = split(lanes, _STEP * size)
+    identity = ""
+    if checkpoint is not None:
+        words = f"{jaxlr.__version__} {work.name} {_program(problem, chunks, work, size)}"
+        identity = fingerprint((problem, chunks), words)
     shared = _share(problem, work, size)
-    identity = "" if checkpoint is None else fingerprint((problem, chunks), _named(work))
     pieces = [lane_of(chunks, i) for i in range(-(-count // (_STEP * size)))]
     shapes = jax.eval_shape(
         functools.partial(_some, work=work, size=size), problem, shared, pieces[0]
@@ -168,11 +173,15 @@ def run(
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *results)
 
 
-def _named(work: Work) -> str:
-    """Return words that are the same in every process, unlike the address of a function."""
-    parts = (work.some, work.static)
-    words = [f"{p.__module__}.{p.__qualname__}" if callable(p) else str(p) for p in parts]
-    return " ".join([jaxlr.__version__, *words])
+def _program(problem: Any, chunks: Any, work: Work, size: int) -> str:
+    """Return the text of the programs, which differs if anything else is to be computed.
+
+    Such as by other code of a function that the caller gave, or of `LazyWeights`, by constants
+    that they close over, by x64, or by another kind of random numbers.
+    """
+    share = _share.lower(problem, work, size)
+    some = _some.lower(problem, share.out_info, lane_of(chunks, 0), work, size)
+    return f"{share.as_text()} {some.as_text()}"
 
 
 @functools.partial(jax.jit, static_argnames=("work", "size"))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlr.losses import BINARY, SOFTMAX
-from jaxlr.types import Array, Params
+from jaxlr.types import Array, Params, check_linear
 
 # Full float32 products on every device: TPUs and GPUs would else round the inputs of a float32
 # product to fewer bits, and a certificate would mean nothing.
@@ -28,9 +28,14 @@ def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
     Returns:
         `(m,)`, or `(K, m)`.
 
+    Raises:
+        ValueError: params and X do not fit each other.
+        TypeError: they are of another type.
+
     >>> logits(Params(jnp.array([1.0, 2.0]), jnp.array(0.5)), jnp.eye(2)).tolist()
     [1.5, 2.5]
     """
+    check_linear(params, X)
     # b is one number a class; its new last axis of length one is stretched along the examples.
     Z = jnp.tensordot(params.w, X, axes=(0, 0), precision=_PRECISION)
     Z = Z + jnp.asarray(params.b)[..., None]

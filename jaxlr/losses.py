@@ -321,4 +321,5 @@ def label_probabilities(y: Array, n_classes: int, dtype) -> Array:
     """
     if n_classes == 2 or y.ndim == 2:
         return y.astype(dtype)
-    return (jnp.arange(n_classes)[:, None] == y[None]).astype(dtype)
+    y = y if y.dtype.itemsize >= 4 else y.astype(jnp.float32)  # which holds all of these numbers
+    return (jnp.arange(n_classes, dtype=y.dtype)[:, None] == y[None]).astype(dtype)

@@ -22,7 +22,8 @@ from jaxlr.losses import (
     pointwise_loss,
     softmax_log_probability,
 )
-from jaxlr.types import Array, LazyWeights, logit_shape
+from jaxlr.tiles import common_dtype
+from jaxlr.types import Array, LazyWeights, check_numbers, logit_shape
 
 
 @jax.jit
@@ -143,7 +144,8 @@ def calibration_error(
         p, gap = _of_predicted(Z, p), _of_predicted(Z, gap)
     bins = jnp.clip(jnp.ceil(p * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
     # A pass for each bin, since one that scatters adds up one by one: float32 would lose digits.
-    by_bin = lax.map(lambda b: _mean(jnp.where(bins == b, gap, 0), weights), jnp.arange(num_bins))
+    numbers = jnp.arange(num_bins, dtype=jnp.int32)
+    by_bin = lax.map(lambda b: _mean(jnp.where(bins == b, gap, 0), weights), numbers)
     return jnp.abs(by_bin).sum()
 
 
@@ -152,6 +154,8 @@ def calibration_error(
 
 def prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
     """Return logits, labels as probabilities, weights, in one dtype; and the pointwise loss."""
+    check_numbers("Z", Z, "jaxlr.logits(params, batch.X)")
+    check_numbers("y", y, "batch.y")
     Z, y = jnp.asarray(Z), jnp.asarray(y)
     if isinstance(weights, LazyWeights):
         weights = weights.select(lambda a: a)
@@ -162,7 +166,7 @@ def prepare(Z, y, weights) -> tuple[Array, Array, Array | None, PointwiseLoss]:
     if y.shape not in labels:
         due = " or ".join(map(str, dict.fromkeys(labels)))
         raise ValueError(f"y has shape {y.shape} where {due} is due: Z has shape {Z.shape}.")
-    dtype = jnp.result_type(Z, jnp.float32)
+    dtype = common_dtype(Z, jnp.float32)
     Z, y = Z.astype(dtype), label_probabilities(y, n_classes, dtype)
     if weights is not None:
         weights = jnp.asarray(weights, dtype)

@@ -193,7 +193,7 @@ def advance(
     decrement = jnp.where(accepted, jnp.where(ahead, decrease, new_norm) / 2, search.decrement)
 
     halved = accepted & (first | (new_norm <= search.milestone / 2))
-    stalls = jnp.where(halved, 0, search.stalls + flat)
+    stalls = jnp.where(halved, 0, search.stalls + flat.astype(jnp.int32))
     # Written so that NaN is on the failing side of each comparison.
     status = jnp.where(accepted & (decrement <= tol), Status.CONVERGED, RUNNING)
     lost = (stalls >= _STALLS) | (step < eps)
@@ -203,7 +203,7 @@ def advance(
         x, value, grad, preconditioned, direction, step, decrement, pairs, inverse, inner, scale,
         jnp.where(halved, new_norm, search.milestone),
         stalls.astype(jnp.int32),
-        search.num_passes + running,
+        search.num_passes + running.astype(jnp.int32),
         jnp.where(running, status, search.status).astype(jnp.int32),
     )  # fmt: skip
 

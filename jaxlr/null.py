@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxlr import minimize
 from jaxlr.losses import pointwise_loss
-from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted
+from jaxlr.tiles import cast, common_dtype, sum_over_tiles, total_weight, weighted
 from jaxlr.types import Array, Batch, Params, init_params
 
 _MODERATE = 4  # a logit of this size has a curvature of 7 % of the largest
@@ -29,7 +29,7 @@ def null_model(batch: Batch) -> Params:
     >>> f"{null_model(batch).b:.4f}"
     '-1.0986'
     """
-    dtype = jnp.result_type(batch.X, jnp.float32)
+    dtype = common_dtype(batch.X, jnp.float32)
     zero = init_params(batch.n_features, batch.n_classes, dtype)
     if not batch.intercept:
         return zero

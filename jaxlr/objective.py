@@ -89,7 +89,7 @@ def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Arr
         return feature_sums(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
 
     ww = jnp.moveaxis(lax.map(row, S), (0, 1, 2, 3), (1, 0, 3, 2))
-    wb = feature_sums(tile.X, S) * tile.intercept
+    wb = feature_sums(tile.X, S) * float(tile.intercept)
     return ww, wb, intercept_sums(tile, S), total_weight(tile, dtype)
 
 

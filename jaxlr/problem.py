@@ -20,6 +20,7 @@ from jaxlr.pilot import Starts, factorise_at, finite_curvature, fit_samples, sam
 from jaxlr.queue import Path, rough, solve_lanes
 from jaxlr.separation import judged, may_be_unpenalised
 from jaxlr.solve import End, Task
+from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, Batch, Params, Penalty, Solution
 from jaxlr.wide import Basis, into, narrow
 
@@ -118,7 +119,7 @@ def share(
     """
     count = num_starts(len(l2), alike)
     of_start, which = _starts(l2, count)
-    dtype = jnp.result_type(jnp.float32, *(problem.init or ()))
+    dtype = common_dtype(jnp.float32, *(problem.init or ()))
     X = lax.stop_gradient(problem.batch.X)  # derivatives are those of the batch as it was
     batch, Q = narrow(dataclasses.replace(problem.batch, X=X), problem.penalties, dtype)
     fixed, init = lax.stop_gradient((batch, problem.init))
@@ -143,7 +144,7 @@ def share(
         init, null = into(Q, init), start_model(fixed)
         params = jax.vmap(lambda i: no_worse(init, null, fixed, penalty(i)))(of_start)
         starts = starts._replace(params=params)
-    dtype = jnp.result_type(batch.X, *starts.params, jnp.float32)
+    dtype = common_dtype(batch.X, *starts.params, jnp.float32)
     params, L, H = jax.tree.map(lambda a: a.astype(dtype), (starts.params, starts.L, at_null))
     starts = Starts(params, L, starts.blind)
     return Shared(
@@ -256,7 +257,7 @@ def fit_lanes(
     count = 0 if pilots is None else len(starts.L)
     if pilots is not None:
         lanes = jax.tree.map(lambda *a: jnp.concatenate(a), pilots, lanes)
-        which = jnp.concatenate([jnp.arange(count), which])
+        which = jnp.concatenate([jnp.arange(count, dtype=which.dtype), which])
         if path is not None and not kept:
             path = Path(
                 path.leaders + count,
@@ -274,7 +275,7 @@ def fit_lanes(
     # begun last, but after the pilots, and after the leaders of a path.
     early = (jnp.arange(len(which)) < count).astype(jnp.int32)
     if path is not None:
-        early = early + (path.family < 0)
+        early = early + (path.family < 0).astype(jnp.int32)
     rank = which - len(which) * early
     if path is not None:
         path = path._replace(weights=lax.stop_gradient(path.weights).astype(dtype))

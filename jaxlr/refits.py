@@ -11,6 +11,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxlr.arguments import check_key, check_options, check_penalty, says_what_is_due
+from jaxlr.checkpoint import stable_name
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run, run_lanes
 from jaxlr.pilot import sees_all
 from jaxlr.problem import Problem, Shared, fit_lanes, fitted, make_problem, share
@@ -20,6 +22,7 @@ from jaxlr.types import Array, Batch, Penalty, Solution, check_shapes
 _DRAWN = 16  # bytes an example that a lane needs while it draws
 
 
+@says_what_is_due
 def bootstrap(
     batch: Batch,
     penalty: Penalty,
@@ -44,14 +47,17 @@ def bootstrap(
         num_resamples: R, a Python integer.
         key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
         counts: `(key, m) → (m,)` counts: `multinomial_counts`, m draws with replacement, or
-            `poisson_counts`.
+            `poisson_counts`. With a checkpoint, a function that is defined with `def` at the top
+            level of a module: it is known by its name, and by what it computes.
         tol, max_passes, memory, checkpoint, progress: as for `sweep`.
 
     Returns:
         A `Solution` whose leaves have a first axis of R lanes.
 
     Raises:
-        ValueError: num_resamples is less than 1, or shapes do not fit each other.
+        ValueError: num_resamples is less than 1, shapes do not fit each other, l2, tol or
+            max_passes is negative, or a checkpoint cannot know the counts by a name.
+        TypeError: when an argument is of another type.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
@@ -60,14 +66,16 @@ def bootstrap(
     (10, 1)
     """
     num_resamples = _at_least_one("num_resamples", num_resamples)
-    check_shapes(None, batch, penalty)
+    _check(batch, penalty, key, tol, max_passes)
     problem = make_problem(batch, penalty, tol=tol, max_passes=max_passes)
-    work = Work(_share_bootstrap, _bootstrap, counts)
+    name = "bootstrap" if checkpoint is None else f"bootstrap by {stable_name('counts', counts)}"
+    work = Work(name, _share_bootstrap, _bootstrap, counts)
     keys = jax.random.split(key, num_resamples)
     size = chunk_size(batch, num_resamples, memory, own=_DRAWN + PIECE)
     return run(work, problem, keys, size, checkpoint, progress)
 
 
+@says_what_is_due
 def permute(
     batch: Batch,
     penalty: Penalty,
@@ -97,7 +105,9 @@ def permute(
         A `Solution` whose leaves have a first axis of `num_permutations` lanes.
 
     Raises:
-        ValueError: num_permutations is less than 1, or shapes do not fit each other.
+        ValueError: num_permutations is less than 1, shapes do not fit each other, or l2, tol or
+            max_passes is negative.
+        TypeError: when an argument is of another type.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> batch, penalty = Batch(X, (X[0] > 0.3).astype(int)), Penalty(l2=0.1)
@@ -106,20 +116,30 @@ def permute(
     (99,)
     """
     num_permutations = _at_least_one("num_permutations", num_permutations)
-    check_shapes(None, batch, penalty)
+    _check(batch, penalty, key, tol, max_passes)
     if jnp.issubdtype(jnp.asarray(batch.y).dtype, jnp.integer) and batch.n_classes <= 256:
         # Each lane has labels of its own.
         batch = dataclasses.replace(batch, y=jnp.asarray(batch.y, jnp.uint8))
     problem = make_problem(batch, penalty, tol=tol, max_passes=max_passes)
-    work = Work(_share_permutations, _permutations, None)
+    work = Work("permutations", _share_permutations, _permutations, None)
     keys = jax.random.split(key, num_permutations)
     labels = batch.n_classes if jnp.ndim(batch.y) == 2 else 1
     size = chunk_size(batch, num_permutations, memory, own=_DRAWN + 4 * PIECE * labels)
     return run(work, problem, keys, size, checkpoint, progress)
 
 
+def _check(batch: Batch, penalty: Penalty, key: Array, tol: Any, max_passes: Any) -> None:
+    check_shapes(None, batch, penalty)
+    check_key(key)
+    check_options(tol, max_passes)
+    check_penalty(penalty)
+
+
 def _at_least_one(name: str, count: int) -> int:
-    count = operator.index(count)
+    try:
+        count = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{name} is {count!r}: an integer is due.") from None
     if count < 1:
         raise ValueError(f"{name} is {count}; it must be at least 1.")
     return count

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxlr.types import Array, Batch, LazyWeights, Take
+from jaxlr.arguments import check_key
+from jaxlr.types import Array, Batch, LazyWeights, Take, check_shapes
 
 FIT, SCORE = 1, 2  # the roles of an example in a split
 
@@ -45,7 +46,8 @@ class FoldWeights:
 
     def select(self, take: Take) -> Array:
         """Return the weights of the examples that `take` picks."""
-        chosen = (take(self.fold_of) == self.fold) == self.held_out
+        fold_of, fold = (jnp.asarray(a, jnp.int32) for a in (take(self.fold_of), self.fold))
+        chosen = (fold_of == fold) == self.held_out
         return _times(chosen, self.weights, take)
 
 
@@ -104,6 +106,8 @@ def _times(counts: Array, weights: Any, take: Take) -> Array:
     if weights is None:
         return counts.astype(jnp.float32)
     weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
+    weights = weights if jnp.issubdtype(weights.dtype, jnp.floating) else weights * 1.0
+    counts = counts.astype(weights.dtype)
     return jnp.where(counts == 0, 0, counts * weights)
 
 
@@ -116,6 +120,7 @@ def multinomial_counts(key: Array, m: int) -> Array:
     >>> int(multinomial_counts(jax.random.key(0), 100).sum())
     100
     """
+    check_key(key)
     drawn = jax.random.bits(key, (m,), jnp.uint32) % np.uint32(m)  # half the work of randint
     return jnp.zeros(m, jnp.uint8).at[drawn].add(1)
 
@@ -129,6 +134,7 @@ def poisson_counts(key: Array, m: int) -> Array:
     >>> poisson_counts(jax.random.key(0), 5).shape
     (5,)
     """
+    check_key(key)
     k = np.arange(16)
     mass = np.exp(-1) / np.array([math.factorial(i) for i in k])
     uniform = jax.random.uniform(key, (m,))
@@ -157,6 +163,8 @@ def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
     >>> sorted(stratified_folds(batch, 3, jax.random.key(0))[:3].tolist())
     [0, 1, 2]
     """
+    check_shapes(None, batch)
+    check_key(key)
     m = batch.m_examples
     if not 2 <= folds <= m:
         raise ValueError(f"folds is {folds}; it must be between 2 and the {m} examples.")
@@ -181,9 +189,10 @@ def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
     >>> repeated_folds(batch, 3, 2, jax.random.key(0)).shape
     (6, 6)
     """
+    check_key(key)
     draw = jax.vmap(lambda key: stratified_folds(batch, folds, key))
     fold_of = draw(jax.random.split(key, repeats))
-    inside = fold_of[:, None] == jnp.arange(folds)[None, :, None]
+    inside = fold_of[:, None] == jnp.arange(folds, dtype=fold_of.dtype)[None, :, None]
     return jnp.where(inside, SCORE, FIT).astype(jnp.uint8).reshape(-1, batch.m_examples)
 
 
@@ -207,6 +216,7 @@ def group_folds(groups: Any, folds: int, key: Array) -> np.ndarray:
     >>> group_folds(["ann", "bob", "ann", "cy"], 2, jax.random.key(0))[[0, 2]].tolist()
     [0, 0]
     """
+    check_key(key)
     groups = np.asarray(groups)
     if groups.ndim != 1:
         raise ValueError(f"groups has shape {groups.shape} where (m,) is due: one an example.")
@@ -275,9 +285,11 @@ def as_folds(batch: Batch, folds: int | Array, key: Array | None = None) -> tupl
     >>> as_folds(Batch(jnp.ones((1, 3)), jnp.ones(3)), jnp.array([0, 1, 1]))[0]
     2
     """
+    check_shapes(None, batch)
     if np.ndim(folds) == 0:
         if key is None:
             raise ValueError("Folds are drawn at random: give key=jax.random.key(seed).")
+        check_key(key)
         try:
             num_folds = operator.index(folds)  # pyright: ignore[reportArgumentType]
         except TypeError:

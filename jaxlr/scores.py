@@ -16,7 +16,7 @@ from jaxlr.losses import pointwise_loss
 from jaxlr.rules import is_fixed, jvp_of_perturbed
 from jaxlr.solve import End
 from jaxlr.tiles import cast, sum_over_tiles, total_weight, weighted, working
-from jaxlr.types import Array, Batch, Params, Penalty, Solution
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes
 from jaxlr.wide import Basis
 
 
@@ -42,6 +42,7 @@ def score(params: Params, batch: Batch) -> Scores:
     >>> f"{score(Params(jnp.array([9.0]), jnp.array(0.0)), batch).accuracy:.3f}"
     '0.667'
     """
+    check_shapes(params, batch)
     params, _ = working(params, batch)
     return _means(sum_over_tiles(lambda tile: _sums(params, tile), batch))
 

@@ -130,7 +130,9 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
         batch: its examples.
         task: that of all lanes.
     """
-    null, here = null_model(batch), unravel_params(batch, state.search.x.dtype)(state.search.x)
+    x = state.search.x
+    null, here = null_model(batch), unravel_params(batch, x.dtype)(x)
+    null = jax.tree.map(lambda a: a.astype(x.dtype), null)
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
     if batch.offset is not None:
@@ -166,7 +168,7 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
         jnp.zeros_like(stale),
     )
     state = jax.tree.map(lambda a, b: jnp.where(stale, b, a), state, anew)
-    num_passes = state.search.num_passes + (stale & own)
+    num_passes = state.search.num_passes + (stale & own).astype(jnp.int32)
     return state._replace(search=state.search._replace(num_passes=num_passes))
 
 
@@ -221,7 +223,8 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     # Near the precision of the dtype every search looks slow, and another curvature would
     # bring nothing: passes must have paid a quarter of it. Where another is too dear a stall
     # is taken for the precision of the dtype, but not of a P that is none of the whole Hessian.
-    too_dear = (search.num_passes < price / 4) & (not is_low_rank(L))
+    too_dear = search.num_passes.astype(size.dtype) < price / 4
+    too_dear = too_dear & (not is_low_rank(L))
     settled = (here | too_dear) & precise
     status = jnp.where(lost & ~settled, minimize.RUNNING, search.status)
     running = status == minimize.RUNNING

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.arguments import check_options, says_what_is_due
 from jaxlr.influence import leave_one_out
 from jaxlr.lanes import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.losses import label_probabilities
@@ -28,7 +29,7 @@ from jaxlr.queue import Path
 from jaxlr.resampling import FIT, as_folds, parts
 from jaxlr.scores import Scores, certified_and_scored, credit
 from jaxlr.solve import End
-from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_type
+from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, check_type
 from jaxlr.warning import warn_if_failed
 from jaxlr.wide import Basis
 
@@ -61,6 +62,7 @@ class CrossValidation(NamedTuple):
     untrusted: Array | None = None
 
 
+@says_what_is_due
 def sweep(
     batch: Batch,
     penalties: Penalty,
@@ -88,7 +90,8 @@ def sweep(
         that says so, and does not change the others.
 
     Raises:
-        ValueError: when shapes do not fit each other.
+        ValueError: when shapes do not fit each other, or tol or max_passes is negative.
+        TypeError: when an argument is of another type.
         CheckpointError: the file is damaged, or belongs to another call.
 
     >>> batch = Batch(jnp.array([[1.0, 2.0, 3.0, 4.0]]), jnp.array([0, 1, 0, 1]))
@@ -97,14 +100,17 @@ def sweep(
     ((3, 1), [0, 0, 0])
     """
     penalties, axes = _lanes(penalties)
+    check_shapes(init, batch)
+    check_options(tol, max_passes)
     problem = make_problem(batch, penalties, init=init, tol=tol, max_passes=max_passes)
     lanes = jnp.arange(len(penalties.l2))
     size = chunk_size(batch, len(lanes), memory)
     led = init is None and checkpoint is None and not progress and _led(batch, axes, lanes, size)
-    work = Work(_share, _sweep, (axes, led))
+    work = Work("sweep", _share, _sweep, (axes, led))
     return warn_if_failed(run(work, problem, lanes, size, checkpoint, progress))
 
 
+@says_what_is_due
 def cross_validate(
     batch: Batch,
     penalties: Penalty,
@@ -136,7 +142,7 @@ def cross_validate(
     Raises:
         ValueError: when shapes do not fit each other, a number of folds comes with no key, a
             fold or split has no examples, or with "loo" a softmax has more than 1,024 parameters.
-        TypeError: folds is a number, but no integer.
+        TypeError: folds is a number, but no integer, or an argument is of another type.
 
     >>> X = jnp.linspace(-1.0, 1.0, 40).reshape(1, 40)
     >>> y = (X[0] + jnp.sin(30 * X[0]) > 0).astype(int)
@@ -147,6 +153,8 @@ def cross_validate(
     ((2, 4), 0)
     """
     penalties, axes = _lanes(penalties)
+    check_shapes(None, batch)
+    check_options(tol, max_passes)
     if isinstance(folds, str):
         if folds != "loo":
             raise ValueError(f"folds is {folds!r}: a number, an array, or 'loo' is due.")
@@ -156,7 +164,7 @@ def cross_validate(
         own = 8 * (batch.n_features + 4) * (batch.n_classes - 1)
         size = chunk_size(batch, len(lanes), memory, own)
         led = checkpoint is None and not progress and _led(batch, axes, lanes, size)
-        work = Work(_share, _sweep_loo, (axes, led))
+        work = Work("leave one out", _share, _sweep_loo, (axes, led))
         solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
         # Where most scores are not to be trusted there is nothing to choose by.
         trusted = 2 * untrusted[:, None] <= batch.m_examples
@@ -171,7 +179,7 @@ def cross_validate(
     size = chunk_size(batch, len(places[0]), memory)
     starts = num_starts(len(penalties.l2), axes[1] is None)
     led = sees_all(batch) and len(places[0]) >= _FEW * starts
-    work = Work(_share, _folds, (axes, led, num_folds))
+    work = Work("cross-validation", _share, _folds, (axes, led, num_folds))
     lanes = run(work, problem, places, size, checkpoint, progress)
     return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
 

@@ -157,7 +157,7 @@ def map_tiles(fun: Callable[[Batch], Any], batch: Batch, values: int | None = No
 
 def _tiling(batch: Batch, values: int | None) -> tuple[int, int]:
     """Return how many tiles the examples are taken in, and of what size."""
-    m, itemsize = batch.m_examples, jnp.result_type(batch.X, jnp.float32).itemsize
+    m, itemsize = batch.m_examples, common_dtype(batch.X, jnp.float32).itemsize
     count = -(-m // tile_size(values or batch.n_features + batch.n_classes, itemsize))
     return count, -(-m // count)
 
@@ -180,12 +180,23 @@ def _tile(batch: Batch, i: Any, count: int, size: int) -> Batch:
 # --- What a function of a tile begins with ------------------------------------------------------
 
 
+def common_dtype(*given: Any) -> Any:
+    """Return the dtype that holds all of them, also if JAX is set to promote none by itself.
+
+    >>> with jax.numpy_dtype_promotion("strict"):
+    ...     print(common_dtype(jnp.bfloat16, jnp.float32))
+    float32
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*given)
+
+
 def working(params: Params, batch: Batch) -> tuple[Params, Any]:
     """Return params in the dtype of the arithmetic, and that dtype: at least float32.
 
     Where the batch has no intercept, b is 0.
     """
-    dtype = jnp.result_type(params.w, params.b, batch.X, jnp.float32)
+    dtype = common_dtype(params.w, params.b, batch.X, jnp.float32)
     w, b = (jnp.asarray(a, dtype) for a in params)
     return Params(w, b if batch.intercept else jnp.zeros_like(b)), dtype
 

@@ -28,6 +28,7 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
+from jaxlr.arguments import check_options, says_what_is_due
 from jaxlr.curvature import make_curvature
 from jaxlr.fit import fit
 from jaxlr.lanes import MEMORY, chunk_size, run_lanes
@@ -35,6 +36,7 @@ from jaxlr.null import start_model
 from jaxlr.objective import loss
 from jaxlr.pilot import sample
 from jaxlr.resampling import as_folds, parts
+from jaxlr.tiles import common_dtype
 from jaxlr.types import (
     Array,
     Batch,
@@ -117,6 +119,7 @@ class Tuned(NamedTuple):
         raise FitError(f"The search{where} failed: {first.message} (status {int(first)}).")
 
 
+@says_what_is_due
 def tune(
     batch: Batch,
     penalty: Penalty,
@@ -178,6 +181,7 @@ def tune(
     """
     check_shapes(None, batch, penalty)
     _check_start(penalty.l2)
+    check_options(tol, max_passes)
     check_type("optimizer", optimizer, optax.GradientTransformation)
     if isinstance(folds, str):
         raise ValueError(
@@ -300,7 +304,7 @@ def _search(
 ) -> tuple[Array, ...]:
     """Return the best point, the gradient and the value there, the history, steps and status."""
     batch, penalty, validation, folds, groups, bounds, gtol, tol, max_passes = problem
-    dtype = jnp.result_type(batch.X, jnp.float32)
+    dtype = common_dtype(batch.X, jnp.float32)
     tol = jnp.finfo(dtype).eps ** 2 if tol is None else tol
     low, high = (jnp.log(jnp.asarray(end, dtype)) for end in bounds)
     optimizer = optax.with_extra_args_support(optimizer)
@@ -329,10 +333,11 @@ def _search(
     def move(state: tuple) -> tuple:
         log_l2, memory, params, value, grad, scale, _ = state
         grad = scale * grad
-        updates, memory = optimizer.update(
-            grad, memory, log_l2, value=scale * value, grad=grad,
-            value_fn=lambda log_l2: scale * held_out(log_l2, params)[0],
-        )  # fmt: skip
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, memory = optimizer.update(
+                grad, memory, log_l2, value=scale * value, grad=grad,
+                value_fn=lambda log_l2: scale * held_out(log_l2, params)[0],
+            )  # fmt: skip
         log_l2 = jnp.clip(jnp.asarray(optax.apply_updates(log_l2, updates)), low, high)
         return log_l2, memory, params, value, grad, scale, jnp.array(False)
 

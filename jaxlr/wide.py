@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as linalg
 from jax import lax
 
+from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, Batch, Params, Penalty
 
 _NICE = 8  # times eps, squared, is about the most that rounding moves Q from orthonormal
@@ -59,7 +60,7 @@ def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Ba
     """
     if not is_wide(batch, penalty):
         return batch, None
-    Q, R = _basis(batch.X.astype(jnp.result_type(batch.X, jnp.float32, dtype)))
+    Q, R = _basis(batch.X.astype(common_dtype(batch.X, jnp.float32, dtype)))
     return dataclasses.replace(batch, X=R), Q
 
 

@@ -1,9 +1,13 @@
 """Checkpoints: killed anywhere and resumed, a sweep ends as if nothing had happened."""
 
+import dataclasses
+import functools
+import importlib.util
 import random
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +136,139 @@ def test_another_call_is_refused_and_its_file_kept(path):
     assert path.read_bytes() == before
 
 
+TIMES = 1
+
+
+def some_counts(key, m):
+    return TIMES * (jax.random.bits(key, (m,)) % 3)
+
+
+class Counts:
+    @staticmethod
+    def fixed(key, m):
+        return some_counts(key, m)
+
+    def bound(self, key, m):
+        return some_counts(key, m)
+
+    __call__ = bound
+
+
+def test_counts_without_a_name_are_refused_before_a_file_is_there(path, monkeypatch):
+    batch, _ = arguments()
+
+    def inside(key, m):
+        return some_counts(key, m)
+
+    wrapped = functools.wraps(some_counts)(functools.partial(some_counts))
+    nameless = {
+        ".*<lambda>": lambda key, m: some_counts(key, m),
+        ".*<locals>.inside": inside,
+        "a partial": functools.partial(some_counts),
+        "some_counts": wrapped,
+        "Counts.bound": Counts().bound,
+        "a Counts": Counts(),
+        "some_counts ": jax.jit(some_counts, static_argnums=1),
+    }
+    monkeypatch.setattr(lanes, "_share", lambda *_: pytest.fail("work was begun"))
+    for said, counts in nameless.items():
+        words = rf"counts is {said.strip()}, and a checkpoint knows a function by its name: define"
+        with pytest.raises(ValueError, match=words):
+            jaxlr.bootstrap(
+                batch, jaxlr.Penalty(0.1), 2, jax.random.key(0), counts=counts, checkpoint=path
+            )
+        assert not path.exists()
+
+
+def test_counts_of_another_name_or_another_code_are_another_call(path, monkeypatch):
+    batch, _ = arguments()
+
+    def resampled(counts, key=jax.random.key(0)):  # noqa: B008
+        return jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 3, key, counts=counts, checkpoint=path)
+
+    first = resampled(some_counts)
+    before = path.read_bytes()
+    equal(resampled(some_counts), first)
+    for other in (Counts.fixed, jaxlr.multinomial_counts, jaxlr.poisson_counts):
+        with pytest.raises(CheckpointError, match="the checkpoint of another call"):
+            resampled(other)
+    with pytest.raises(CheckpointError, match="the checkpoint of another call"):
+        resampled(some_counts, jax.random.key(0, impl="rbg"))
+    monkeypatch.setattr(sys.modules[__name__], "TIMES", 2)
+    jax.clear_caches()  # as in another process
+    with pytest.raises(CheckpointError, match="the checkpoint of another call"):
+        resampled(some_counts)
+    assert path.read_bytes() == before
+
+
+def test_released_counts_have_names(path):
+    batch, _ = arguments()
+    for counts in (jaxlr.multinomial_counts, jaxlr.poisson_counts):
+        path.unlink(missing_ok=True)
+        options = {"counts": counts, "checkpoint": path}
+        first = jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 3, jax.random.key(0), **options)
+        again = jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 3, jax.random.key(0), **options)
+        equal(again, first)
+
+
+def test_a_function_of_a_script_is_known_by_what_it_computes(tmp_path):
+    script = """
+import sys, jax, jax.numpy as jnp, jaxlr
+def counts(key, m):
+    return jax.random.bits(key, (m,)) % {modulus}
+batch = jaxlr.Batch(jnp.arange(9.0)[None], jnp.arange(9) % 2)
+key = jax.random.key(0)
+jaxlr.bootstrap(batch, jaxlr.Penalty(0.1), 2, key, counts=counts, checkpoint=sys.argv[1])
+"""
+    seen = []
+    for modulus in (3, 3, 4):
+        (tmp_path / "script.py").write_text(script.format(modulus=modulus))
+        command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "kept.npz")]
+        seen.append(subprocess.run(command, capture_output=True, text=True))
+    assert [done.returncode for done in seen] == [0, 0, 1], [done.stderr for done in seen]
+    assert "the checkpoint of another call" in seen[2].stderr
+
+
+def lazy(times):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Lazy:
+        a: Any
+
+        def select(self, take):
+            return times * take(self.a)
+
+    return Lazy(jnp.arange(1.0, 61.0))
+
+
+def test_lazy_weights_of_other_code_are_another_call(path):
+    batch, penalties = arguments()
+    one, two = (dataclasses.replace(batch, weights=lazy(times)) for times in (1, jnp.arange(60)))
+    jaxlr.sweep(one, penalties, checkpoint=path)
+    with pytest.raises(CheckpointError, match="the checkpoint of another call"):
+        jaxlr.sweep(two, penalties, checkpoint=path)
+
+
+def test_other_settings_are_another_call(path):
+    _, batch = problem(3, 60, dtype="float32")
+    penalty = jaxlr.Penalty(jnp.float32(0.1))
+    key, counts = jax.random.key(0), jaxlr.poisson_counts  # whose draws are of another dtype
+    with jax.enable_x64(False):
+        first = jaxlr.bootstrap(batch, penalty, 3, key, counts=counts, checkpoint=path)
+    with jax.enable_x64(True), pytest.raises(CheckpointError, match="another call"):
+        jaxlr.bootstrap(batch, penalty, 3, key, counts=counts, checkpoint=path)
+    with jax.enable_x64(False):
+        equal(jaxlr.bootstrap(batch, penalty, 3, key, counts=counts, checkpoint=path), first)
+
+
+def test_half_precision_is_kept(path):
+    _, batch = problem(3, 60)
+    batch = dataclasses.replace(batch, X=batch.X.astype(jnp.bfloat16))
+    penalties = jaxlr.Penalty(jnp.array([0.1, 1.0]))
+    first = jaxlr.sweep(batch, penalties, checkpoint=path)
+    equal(jaxlr.sweep(batch, penalties, checkpoint=path), first)
+
+
 def test_a_damaged_file_is_refused(path):
     batch, penalties = arguments()
     jaxlr.sweep(batch, penalties, checkpoint=path)
@@ -145,7 +282,8 @@ def test_a_damaged_file_is_refused(path):
             jaxlr.sweep(batch, penalties, checkpoint=path)
 
 
-def test_no_flipped_byte_changes_a_result(path):
+def test_no_flipped_byte_changes_a_result(path, monkeypatch):
+    monkeypatch.setattr(lanes, "_program", lambda *_: "")  # that of all calls here is the same
     batch, penalties = arguments()
     right = jaxlr.sweep(batch, penalties, checkpoint=path)
     whole, refused = path.read_bytes(), 0
@@ -174,3 +312,11 @@ def test_a_bar_is_shown(capsys):
     swept = jaxlr.sweep(batch, penalties, progress=True)
     assert "Fitting" in capsys.readouterr().err
     equal(swept.status, np.zeros(7))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ipywidgets") is not None, reason="it has widgets")
+def test_a_bar_in_a_notebook_is_text_where_it_has_no_widgets(capsys, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    batch, penalties = arguments()
+    jaxlr.sweep(batch, penalties, progress=True)  # a warning would be an error
+    assert "Fitting" in capsys.readouterr().err

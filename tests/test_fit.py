@@ -195,7 +195,6 @@ def test_statuses():
         (batch, l2, 2, Status.OUT_OF_PASSES),
         (jaxlr.Batch(batch.X, batch.y, jnp.zeros(20)), l2, 500, Status.NOT_FINITE),
         (batch, jaxlr.Penalty(jnp.nan), 500, Status.NOT_FINITE),
-        (batch, jaxlr.Penalty(-0.1), 500, Status.NO_FINITE_OPTIMUM),
         (batch, one_sided, 500, Status.NO_FINITE_OPTIMUM),
         (indebted, l2, 500, Status.NO_FINITE_OPTIMUM),
     ]

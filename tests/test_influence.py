@@ -37,7 +37,7 @@ def relative(actual, expected, start):
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_classes", "limit"), [((3, 400), 2, 0.02), ((3, 400), 3, 0.03), ((9, 7), 2, 0.5)]
+    ("shape", "n_classes", "limit"), [((3, 400), 2, 0.004), ((3, 400), 3, 0.02), ((9, 7), 2, 0.2)]
 )
 def test_one_newton_step_is_near_a_refit(shape, n_classes, limit):
     n, m = shape
@@ -49,8 +49,8 @@ def test_one_newton_step_is_near_a_refit(shape, n_classes, limit):
     start = jaxlr.logits(solution.params, batch.X, batch.offset)
     assert relative(left_out.logits, logits, start) < limit
     moved = jaxlr.leave_one_out_params(solution.params, batch, penalty)
-    assert relative(moved.w, params.w, solution.params.w) < 2 * limit
-    assert relative(moved.b, params.b, solution.params.b) < 2 * limit
+    assert relative(moved.w, params.w, solution.params.w) < limit
+    assert relative(moved.b, params.b, solution.params.b) < limit
     # Both say the same of an example's own logits.
     X, offset = batch.X[..., None], jnp.asarray(batch.offset)[..., None]
     own = jax.vmap(lambda p, x, o: jaxlr.logits(p, x, o), (0, 1, -2), -1)(moved, X, offset)
@@ -80,7 +80,7 @@ def test_an_objective_that_is_quadratic_is_left_exactly():
     logits, _ = exact(batch, penalty)
     start = jaxlr.logits(params, batch.X, batch.offset)
     # What is left is `cᵢ·l2` in the Hessian, of which the step takes the gradient alone.
-    assert relative(left_out.logits, logits, start) < 0.1
+    assert relative(left_out.logits, logits, start) < 0.06
 
 
 def test_leverages_sum_to_the_effective_number_of_parameters():

@@ -18,7 +18,7 @@ from jaxlr.plots.style import (
     shown,
     size_of,
 )
-from jaxlr.types import Array
+from jaxlr.types import Array, check_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +60,7 @@ def coefficients(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['dose', 'age']
     """
+    check_numbers("w", w, "solution.params.w")
     w = np.asarray(w, np.float64)
     left, right = (w if end is None else np.asarray(end, np.float64) for end in (low, high))
     shapes = dict.fromkeys([w.shape, left.shape, right.shape])

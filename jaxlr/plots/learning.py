@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlr.extras import require
 from jaxlr.plots.style import axes_or_new, dress, log_scale, name_ends, name_size, size_of
-from jaxlr.types import Array
+from jaxlr.types import Array, check_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,7 @@ def learning_curves(
     >>> [text.get_text() for text in ax.texts]
     ['0.1', '1 best', '10 ↑']
     """
+    check_numbers("losses", losses, "descent.losses")
     losses, rates = np.asarray(losses, np.float64), np.asarray(learning_rates, np.float64)
     if losses.ndim != 2 or rates.shape != losses.shape[:1] or not losses.size:
         raise ValueError(

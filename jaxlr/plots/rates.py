@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxlr.arguments import check_key
 from jaxlr.losses import softmax_log_probability
 from jaxlr.metrics import prepare
 from jaxlr.resampling import multinomial_counts
@@ -147,6 +148,7 @@ def resampled(ranking: Ranking, num_resamples: int, key: Array) -> Iterator[Rank
         num_resamples: R.
         key: a `jax.random.key`; resample r is drawn by the r-th of `jax.random.split(key, R)`.
     """
+    check_key(key)
     m, keys = ranking.p.shape[1], jax.random.split(key, num_resamples)
     for r in range(num_resamples):
         counts = np.asarray(_draw(keys, r, m))[ranking.order]

@@ -24,7 +24,7 @@ from jaxlr.plots.style import (
     text_size,
 )
 from jaxlr.sweep import CrossValidation
-from jaxlr.types import Array, Solution
+from jaxlr.types import Array, Solution, check_type
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +51,7 @@ def validation_curve(
 
     Raises:
         ValueError: there is no such metric.
+        TypeError: result is of another type.
         MissingExtra: matplotlib is not installed.
 
     >>> from jaxlr import Penalty, Scores
@@ -61,6 +62,7 @@ def validation_curve(
     held-out log loss
     (nats, mean ± 1 SE)
     """
+    check_type("result", result, CrossValidation)
     if metric not in _METRICS:
         raise ValueError(f"metric is {metric!r}; it must be one of {', '.join(_METRICS)}.")
     ax = axes_or_new(ax)
@@ -114,6 +116,7 @@ def coefficient_path(
 
     Raises:
         ValueError: l2 and solution, or names and features, differ in number.
+        TypeError: solution is of another type.
         MissingExtra: matplotlib is not installed.
 
     >>> from jaxlr import Params
@@ -122,6 +125,7 @@ def coefficient_path(
     >>> [text.get_text() for text in ax.texts]
     ['age', 'dose']
     """
+    check_type("solution", solution, Solution)
     w = np.asarray(solution.params.w)
     softmax = w.ndim == 3
     size = np.linalg.norm(w, axis=2) if softmax else w

@@ -71,7 +71,7 @@ def fit_splits(batch: Batch, counts: Array, l2: Array, tol: Array, max_passes: A
     places = tuple(place.reshape(-1) for place in np.indices((penalties, splits)))
     problem = make_problem(batch, Penalty(l2), folds=counts, tol=tol, max_passes=max_passes)
     size = chunk_size(batch, len(places[0]))
-    lanes = run(Work(_share, _splits, None), problem, places, size)
+    lanes = run(Work("splits", _share, _splits, None), problem, places, size)
     return jax.tree.map(
         lambda leaf: leaf.reshape(penalties, splits, *leaf.shape[1:]).swapaxes(0, 1), lanes
     )

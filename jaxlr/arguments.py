@@ -1,0 +1,125 @@
+"""What callers give besides data, checked where they give it: keys, options, names of arguments.
+
+Whatever is traced by jit or vmap has no value yet: only its type and shape are looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxlr.types import Array, Penalty
+
+_Function = TypeVar("_Function", bound=Callable)
+
+# What other packages call it: how it is said here, and by which argument.
+_SAID_HERE = {
+    "l2": ("Penalty(l2={0})", ""),
+    "factors": ("Penalty(l2, {0})", ""),
+    "C": ("Penalty(l2=1/(C·Σ weights))", ""),
+    "max_iter": ("max_passes={0}", "max_passes"),
+    "random_state": ("key=jax.random.key({0})", "key"),
+    "seed": ("key=jax.random.key({0})", "key"),
+}
+
+
+def says_what_is_due(fun: _Function) -> _Function:
+    """Return the function; a keyword that it does not have but other packages do is answered.
+
+    >>> @says_what_is_due
+    ... def fit(batch, penalty=None): ...
+    >>> fit(None, l2=0.1)
+    Traceback (most recent call last):
+    ...
+    TypeError: fit has no argument l2: give Penalty(l2=0.1).
+    """
+    known = inspect.signature(fun).parameters
+    due = {
+        a: words for a, (words, by) in _SAID_HERE.items() if a not in known and by in {"", *known}
+    }
+
+    @functools.wraps(fun)
+    def checked(*args, **kwargs):
+        for name in due.keys() & kwargs.keys():
+            value = kwargs[name]
+            said = due[name].format(value if isinstance(value, int | float) else name)
+            raise TypeError(f"{fun.__name__} has no argument {name}: give {said}.")
+        return fun(*args, **kwargs)
+
+    return cast(_Function, checked)
+
+
+def check_key(key: Array) -> None:
+    """Raise TypeError when this is no random key: `jax.random.key`, or one of the old style.
+
+    >>> check_key(0)
+    Traceback (most recent call last):
+    ...
+    TypeError: key is 0 where a random key is due: give jax.random.key(0).
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is not None:
+        new = jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+        if new or (dtype == jnp.uint32 and shape in ((2,), (4,))):
+            return
+    said = repr(key) if dtype is None else f"of dtype {dtype} and shape {shape}"
+    seed = key if isinstance(key, int) else "seed"
+    raise TypeError(f"key is {said} where a random key is due: give jax.random.key({seed}).")
+
+
+def check_options(tol: Array | None, max_passes: Array | int) -> None:
+    """Raise when a value that is known is no tolerance, or no number of passes.
+
+    >>> check_options(-1.0, 500)
+    Traceback (most recent call last):
+    ...
+    ValueError: tol is -1.0 where a number that is not negative is due: leave it out for the
+    default.
+    """
+    if tol is not None:
+        _check_number("tol", tol, "leave it out for the default")
+    _check_number("max_passes", max_passes, "leave it out for 500")
+
+
+def check_penalty(penalty: Penalty) -> None:
+    """Raise ValueError when an l2 that is known is negative.
+
+    Not for lanes, one of which is not to end the others: their status says it. That of an l2 that
+    is NaN says so as well.
+
+    >>> check_penalty(Penalty(-1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: penalty.l2 is -1.0 where a number that is not negative is due: 0 is no penalty.
+    """
+    l2 = _known(penalty.l2)
+    if l2 is not None and (l2 < 0).any():
+        raise ValueError(
+            f"penalty.l2 is {l2} where a number that is not negative is due: 0 is no penalty."
+        )
+
+
+def _check_number(name: str, given: Any, fix: str) -> None:
+    value = _known(given)
+    if value is None:
+        return
+    if value.dtype.kind not in "iuf" and not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} is {given!r} where a number is due: {fix}.")
+    if value.ndim:
+        raise ValueError(f"{name} has shape {value.shape} where one number, shape (), is due.")
+    if not value >= 0:
+        raise ValueError(f"{name} is {value} where a number that is not negative is due: {fix}.")
+
+
+def _known(given: Any) -> np.ndarray | None:
+    """Return a value as an array of the host, or None if it is traced or on other hosts too."""
+    if isinstance(given, Tracer) or not getattr(given, "is_fully_addressable", True):
+        return None
+    return np.asarray(jax.device_get(given))
