@@ -1,7 +1,6 @@
 """`jaxlr predict`: classes and probabilities of the rows of a file, a chunk at a time."""
 
 import contextlib
-import enum
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,14 +25,13 @@ from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, 
 from jaxlr.tables.values import levels, numbers
 
 ENDINGS = (".csv", ".parquet", ".feather")
-Unseen = enum.StrEnum("Unseen", ["refuse", "base"])
 
 
 class Options(NamedTuple):
     """The options of `jaxlr predict`."""
 
     keep: tuple[str, ...] = ()
-    unseen: Unseen = Unseen.refuse
+    unseen: str = "refuse"  # or "base"
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
 

@@ -1,6 +1,5 @@
 """`jaxlr sweep`: choose the penalty by cross-validation, tell it, write it."""
 
-import enum
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.cli.data import Data, load
+from jaxlr.cli.data import Data
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
@@ -20,10 +19,6 @@ from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
 from jaxlr.tables import counted
 from jaxlr.types import Penalty, Solution, Status, status_words
-
-__all__ = ["Data", "Dataset", "Sweep", "load", "run"]
-
-Dataset = enum.StrEnum("Dataset", ["breast_cancer", "digits", "iris", "wine"])
 
 _LEGEND = (
     "best: the least mean log loss. 1 SE: the strongest penalty within one standard error of it. "
