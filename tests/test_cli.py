@@ -297,7 +297,7 @@ def test_an_unwritable_folder_is_refused():
     [
         ("typer", "typer", "cli", ["sweep"]),
         ("rich.console", "rich", "cli", ["sweep"]),
-        ("sklearn.datasets", "sklearn", "cli", ["sweep"]),
+        ("sklearn", "sklearn", "cli", ["sweep"]),
         ("matplotlib.figure", "matplotlib", "plots", ["sweep", "--plot", "a.png"]),
     ],
 )

@@ -3,9 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from sklearn import datasets
 
 import jaxlr
+from jaxlr.cli.data import load
+from jaxlr.cli.datasets import dataset
+from jaxlr_command.sweep import Dataset
 
 HEAVY = ("jax", "jaxlr", "numpy", "optax", "pyarrow", "rich", "sklearn", "scipy", "pandas")
 
@@ -40,3 +45,17 @@ def test_help_and_version_import_nothing_of_jax(args, words):
     text, packages = imported(*args)
     assert words in text
     assert not packages
+
+
+@pytest.mark.parametrize("name", list(Dataset))
+def test_data_sets_are_scikit_learns_without_importing_it(name):
+    found, bunch = dataset(name), getattr(datasets, f"load_{name}")()
+    np.testing.assert_array_equal(found.rows, bunch.data)
+    np.testing.assert_array_equal(found.labels, bunch.target)
+    assert found.labels.dtype == bunch.target.dtype
+    assert found.feature_names == list(bunch.feature_names)
+    assert found.class_names == [str(name) for name in bunch.target_names]
+    data = load(name)
+    mean, deviation = bunch.data.mean(axis=0), bunch.data.std(axis=0)
+    rows = (bunch.data - mean) / np.where(deviation > 0, deviation, 1)
+    np.testing.assert_allclose(data.batch.X, rows.T, rtol=1e-6)
