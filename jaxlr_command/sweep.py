@@ -71,7 +71,6 @@ def sweep(
     interrupted.
     """
     with in_a_sentence():
-        from jaxlr import report as reporting
         from jaxlr.cli import sweep as sweeping
         from jaxlr.cli.data import Reading, load, read
         from jaxlr.cli.refusal import Refusal
@@ -94,7 +93,9 @@ def sweep(
         # Last: if a disk is full, what was computed has been told.
         sweeping.write(found, plot, output)
         if report is not None:
-            reporting.write(report, found, shlex.join(["jaxlr", *sys.argv[1:]]))
+            from jaxlr.report import write
+
+            write(report, found, shlex.join(["jaxlr", *sys.argv[1:]]))
     fail_if(sweeping.failure(found))
 
 

@@ -12,7 +12,18 @@ from jaxlr.cli.data import load
 from jaxlr.cli.datasets import dataset
 from jaxlr_command.sweep import Dataset
 
-HEAVY = ("jax", "jaxlr", "numpy", "optax", "pyarrow", "rich", "sklearn", "scipy", "pandas")
+HEAVY = (
+    "jax",
+    "jaxlr",
+    "numpy",
+    "optax",
+    "pyarrow",
+    "rich",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "matplotlib",
+)
 
 
 def imported(*args, **settings):
@@ -28,7 +39,7 @@ jaxlr_command.main()
         command, capture_output=True, text=True, timeout=300, check=False, **settings
     )
     assert done.returncode == settings.get("returncode", 0), done.stderr
-    return done.stdout, set(done.stderr.split())
+    return done.stdout, set(done.stderr.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,21 @@ def test_help_and_version_import_nothing_of_jax(args, words):
     text, packages = imported(*args)
     assert words in text
     assert not packages
+
+
+def test_a_fit_and_its_predictions_import_no_pandas_and_nothing_for_pictures(tmp_path):
+    rows = [f"{i},{i % 3 - 1 if i % 5 else ''},{' b' if i % 4 else 'a'},{i % 2}" for i in range(40)]
+    (tmp_path / "some.csv").write_text("\n".join(["x,z,city,y", *rows]))
+    unwanted = {"pandas", "sklearn", "matplotlib"}
+    fit = ["fit", "some.csv", "--target", "y", "--impute", "mean", "-o", "model.npz"]
+    text, packages = imported(*fit, cwd=tmp_path)
+    assert "city" in text
+    assert not packages & unwanted
+    text, packages = imported("predict", "model.npz", "some.csv", cwd=tmp_path)
+    assert text.startswith('"prediction","probability_1"\n')
+    assert not packages & unwanted
+    _, packages = imported("sweep", "--folds", "2", "--penalties", "2", "--json", cwd=tmp_path)
+    assert not packages & (unwanted | {"pyarrow"})
 
 
 @pytest.mark.parametrize("name", list(Dataset))

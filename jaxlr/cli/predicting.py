@@ -22,6 +22,7 @@ from jaxlr.files import write_atomically
 from jaxlr.model_file import Model
 from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
+from jaxlr.tables.arrow import from_numpy, from_texts
 from jaxlr.tables.values import levels, numbers
 
 ENDINGS = (".csv", ".parquet", ".feather")
@@ -216,13 +217,13 @@ def _record(
     pa = require("pyarrow", "cli")
     columns = {name: chunk.columns[name] for name in keep}
     try:
-        classes = pa.array(list(map(int, names)))
+        classes = from_numpy(np.array(list(map(int, names)), np.int64))
     except (ValueError, OverflowError):  # words, or integers beyond 64 bits
-        classes = pa.array(names)
-    columns["prediction"] = classes.take(pa.array(number))
+        classes = from_texts(names)
+    columns["prediction"] = classes.take(from_numpy(number))
     shown = range(1, 2) if len(names) == 2 else range(len(names))
     for k in shown:
-        columns[f"probability_{names[k]}"] = pa.array(np.exp(P[k]))
+        columns[f"probability_{names[k]}"] = from_numpy(np.exp(P[k]))
     return pa.record_batch(columns)
 
 
