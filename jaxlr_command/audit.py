@@ -7,7 +7,7 @@ import typer
 import typer.core
 
 from jaxlr_command.ending import in_a_sentence
-from jaxlr_command.options import option
+from jaxlr_command.options import NoCache, option
 
 _OPTIONS = ("--grad", "--args", "--reference", "--plot")
 _NO_VERDICT = 3  # the exit code of an audit that was not made: 0, 1 and 2 are verdicts
@@ -52,6 +52,7 @@ def audit(
     plot: Annotated[
         Path | None, option("Draw the Taylor test: .png, .svg or .pdf.", metavar="FILE")
     ] = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Judge whether a gradient is right; without FUNCTION, jaxlr's own derivatives.
 
@@ -64,9 +65,11 @@ def audit(
     """
     with in_a_sentence(_NO_VERDICT):
         from jaxlr.cli import audit as auditing
+        from jaxlr.cli.programs import use_cache
         from jaxlr.cli.refusal import Refusal
         from jaxlr.cli.sweep import check_files
 
+        use_cache(not no_cache)
         check_files(plot, None)
         if function is None:
             given = (grad, args, reference, plot)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxlr_command.ending import fail_if, in_a_sentence
-from jaxlr_command.options import AsJson, Level, option, reads_a_file
+from jaxlr_command.options import AsJson, Level, NoCache, option, reads_a_file
 
 if TYPE_CHECKING:
     from jaxlr.cli.data import Reading
@@ -33,6 +33,7 @@ def fit(
         Path | None, option("Write the model.", "--output", "-o", metavar="FILE.npz")
     ] = None,
     as_json: AsJson = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Fit one penalty to a file, and show the coefficients.
 
@@ -48,8 +49,10 @@ def fit(
     with in_a_sentence():
         from jaxlr.cli import fit as fitting
         from jaxlr.cli.data import read
+        from jaxlr.cli.programs import use_cache
         from jaxlr.cli.sweep import check_files
 
+        use_cache(not no_cache)
         check_files(None, output)
         examples = read(data, reading, lambda zeros: fitting.run(zeros, l2))
         found = fitting.run(examples, l2)

@@ -16,6 +16,10 @@ def option(help: str, *names: str, **settings: Any) -> Any:
 
 
 AsJson = Annotated[bool, option("Print JSON, and nothing else.", "--json")]
+NoCache = Annotated[
+    bool,
+    option("Keep no compiled programs in the user's cache folder, and use none.", "--no-cache"),
+]
 Level = Annotated[float, option("Of the intervals.", min=0.01, max=0.9999)]
 ModelFile = Annotated[Path, typer.Argument(help="A model that fit or sweep has written.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jaxlr_command.ending import in_a_sentence
-from jaxlr_command.options import ModelFile, option
+from jaxlr_command.options import ModelFile, NoCache, option
 
 Unseen = enum.StrEnum("Unseen", ["refuse", "base"])
 
@@ -47,6 +47,7 @@ def predict(
         str | None, option("Between the columns of a CSV. Else a comma.", metavar="SIGN")
     ] = None,
     as_json: Annotated[bool, option("Print a summary as JSON; needs --output.", "--json")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Predict the rows of a file: the class, and the probability of each.
 
@@ -59,7 +60,9 @@ def predict(
     """  # fmt: skip
     with in_a_sentence():
         from jaxlr.cli import inspection, predicting
+        from jaxlr.cli.programs import use_cache
 
+        use_cache(not no_cache)
         options = predicting.Options(tuple(keep or ()), unseen, tuple(missing or ()), delimiter)
         predicting.check_files(data, output, as_json)
         found = predicting.run(inspection.read(model), data, output, options)

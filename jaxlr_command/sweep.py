@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxlr_command.ending import fail_if, in_a_sentence
-from jaxlr_command.options import AsJson, option, reads_a_file
+from jaxlr_command.options import AsJson, NoCache, option, reads_a_file
 
 if TYPE_CHECKING:
     from jaxlr.cli.data import Reading
@@ -59,6 +59,7 @@ def sweep(
         Path | None, option("Write a page: table, pictures, model.", metavar="FILE.html")
     ] = None,
     as_json: AsJson = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Choose the penalty by cross-validation, on a file or on a data set of scikit-learn.
 
@@ -73,8 +74,10 @@ def sweep(
     with in_a_sentence():
         from jaxlr.cli import sweep as sweeping
         from jaxlr.cli.data import Reading, load, read
+        from jaxlr.cli.programs import use_cache
         from jaxlr.cli.refusal import Refusal
 
+        use_cache(not no_cache)
         sweeping.check_files(plot, output, report)
         if data is None and reading != Reading():
             raise Refusal("Give DATA, the file that --target and the like are about.")
