@@ -24,8 +24,7 @@ from jaxlr.scores import Scores, score
 from jaxlr.sweep import CrossValidation, cross_validate, sweep
 from jaxlr.tune import Tuned, TuneStatus, tune
 from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
-
-__version__ = "0.1.0"
+from jaxlr.version import __version__ as __version__
 
 __all__ = [
     "Batch",

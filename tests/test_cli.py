@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import Status, cli
-from jaxlr.cli import app, sweep
+from jaxlr.cli import sweep
+from jaxlr.cli.data import load
 from jaxlr.model_file import load_model
+from jaxlr_command import app
 from tests.helpers import ATTENTIVE, QUICK_FLAGS
 
 # One size for all in this process: it is compiled once.
@@ -46,7 +48,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found():
     """What the same command finds: nothing is compiled anew."""
-    return sweep.run(sweep.load("breast_cancer"), 4, 1e-3, 1.0, 3, 7)
+    return sweep.run(load("breast_cancer"), 4, 1e-3, 1.0, 3, 7)
 
 
 def check_against_scikit_learn(content, rtol):
@@ -295,7 +297,7 @@ def test_an_unwritable_folder_is_refused():
     [
         ("typer", "typer", "cli", ["sweep"]),
         ("rich.console", "rich", "cli", ["sweep"]),
-        ("sklearn.datasets", "sklearn", "cli", ["sweep"]),
+        ("sklearn", "sklearn", "cli", ["sweep"]),
         ("matplotlib.figure", "matplotlib", "plots", ["sweep", "--plot", "a.png"]),
     ],
 )
@@ -348,7 +350,7 @@ def test_ctrl_c_while_importing_is_no_traceback(tmp_path):
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
     )
     code = f"{ATTENTIVE}; import jaxlr_command; jaxlr_command.main()"
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code, "sweep"]
     paths = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False

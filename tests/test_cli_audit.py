@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jaxlr import objective, self_audit
-from jaxlr.cli import app, audit
+from jaxlr.cli import audit
+from jaxlr_command import app
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 

@@ -17,9 +17,10 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
 from experiments.large_csv import run_all
-from jaxlr.cli import app, inspection, predicting, trained
+from jaxlr.cli import inspection, predicting, trained
 from jaxlr.files import write_atomically
 from jaxlr.model_file import load_model
+from jaxlr_command import app
 from tests.helpers import ATTENTIVE, QUICK_FLAGS
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

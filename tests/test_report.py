@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import Batch, CrossValidation, Params, Penalty, Scores, Solution, Status, report
-from jaxlr.cli import app, sweep
+from jaxlr.cli import sweep
 from jaxlr.report import contents
+from jaxlr_command import app
 
 NASTY = ["<script>alert(1)</script>", "a & b", "\"quoted' $x$", "_plain", "x" * 90]
 COMMAND = "jaxlr sweep --report 'a <b> & c.html'"

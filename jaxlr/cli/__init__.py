@@ -1,5 +1,5 @@
 """The command line: `jaxlr fit`, `sweep`, `predict`, `inspect` and `audit`."""
 
-from jaxlr.cli.app import main
+from jaxlr_command.app import main
 
 __all__ = ["main"]

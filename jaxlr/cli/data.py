@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.cli.datasets import dataset
 from jaxlr.cli.medians import with_medians
 from jaxlr.cli.memory import give_back, total_memory
 from jaxlr.cli.refusal import Refusal
@@ -83,12 +84,11 @@ def load(name: str) -> Data:
     >>> data.batch.X.shape, data.class_names
     ((4, 150), ['setosa', 'versicolor', 'virginica'])
     """
-    bunch = getattr(require("sklearn.datasets", "cli"), f"load_{name}")()
-    mean, scale = bunch.data.mean(axis=0), bunch.data.std(axis=0)
+    rows, labels, feature_names, class_names = dataset(name)
+    mean, scale = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    batch = Batch.from_rows((bunch.data - mean) / scale, bunch.target)
-    feature_names, class_names = map(str, bunch.feature_names), map(str, bunch.target_names)
-    return Data(str(name), batch, mean, scale, list(feature_names), list(class_names))
+    batch = Batch.from_rows((rows - mean) / scale, labels)
+    return Data(str(name), batch, mean, scale, feature_names, class_names)
 
 
 def read(

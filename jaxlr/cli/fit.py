@@ -14,6 +14,7 @@ from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
 from jaxlr.cli.work import announce
 from jaxlr.model_file import Model, write_model
+from jaxlr.room import in_room
 from jaxlr.types import Penalty, Solution, Status
 
 
@@ -44,7 +45,7 @@ def run(data: Data, l2: float | None) -> Fit:
         "dtype": str(batch.X.dtype),
     }
     announce(data, 1, "one penalty")
-    solution = jax.device_get(jaxlr.fit(batch, Penalty(np.asarray(l2, batch.X.dtype))))
+    solution = jax.device_get(jaxlr.fit(in_room(batch), Penalty(np.asarray(l2, batch.X.dtype))))
     model = trained(data, solution, l2, training)
     return Fit(data, l2, solution, model, time.perf_counter() - start)
 

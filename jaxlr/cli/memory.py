@@ -3,14 +3,15 @@
 import contextlib
 import ctypes
 import os
+import sys
 from pathlib import Path
-
-from jaxlr.extras import require
 
 
 def give_back() -> None:
     """Give back what compiling and parsing have freed, where it is known how to."""
-    require("pyarrow", "cli").default_memory_pool().release_unused()
+    pyarrow = sys.modules.get("pyarrow")  # not imported, it holds nothing
+    if pyarrow is not None:
+        pyarrow.default_memory_pool().release_unused()
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc's
 

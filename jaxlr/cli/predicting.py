@@ -21,6 +21,7 @@ from jaxlr.model_file import Model
 from jaxlr.moments import standardised
 from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
+from jaxlr.tables.arrow import from_numpy, from_texts
 from jaxlr.tables.values import levels, numbers
 from jaxlr.telling import told_gaps
 
@@ -32,7 +33,7 @@ class Options(NamedTuple):
     """The options of `jaxlr predict`."""
 
     keep: tuple[str, ...] = ()
-    unseen: str = "refuse"
+    unseen: str = "refuse"  # or "base"
     missing: tuple[str, ...] = ()
     delimiter: str | None = None
 
@@ -235,14 +236,14 @@ def _record(
     pa = require("pyarrow", "cli")
     columns = {name: chunk.columns[name] for name in keep}
     try:
-        classes = pa.array(list(map(int, names)))
+        classes = from_numpy(np.array(list(map(int, names)), np.int64))
     except (ValueError, OverflowError):  # words, or integers beyond 64 bits
-        classes = pa.array(names)
-    columns["prediction"] = classes.take(pa.array(number))
+        classes = from_texts(names)
+    columns["prediction"] = classes.take(from_numpy(number))
     dtype = jnp.zeros(()).dtype
     shown = range(1, 2) if len(names) == 2 else range(len(names))
     for k in shown:
-        columns[f"probability_{names[k]}"] = pa.array(np.exp(P[k]).astype(dtype))
+        columns[f"probability_{names[k]}"] = from_numpy(np.exp(P[k]).astype(dtype))
     return pa.record_batch(columns)
 
 

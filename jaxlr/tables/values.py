@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxlr.extras import require
+from jaxlr.tables.arrow import from_texts, to_numpy
 from jaxlr.tables.table import is_number
 
 
@@ -49,13 +50,13 @@ def numbers(column: Any, missing: Sequence[str] = ()) -> np.ndarray | None:
             column = compute.cast(column, pa.float64())
         except pa.ArrowInvalid:  # spaces around?
             column = compute.utf8_trim_whitespace(column)
-            gaps = compute.is_in(column, pa.array(missing, pa.string()))
-            column = compute.if_else(gaps, pa.scalar(None, pa.string()), column)
+            gaps = compute.is_in(column, from_texts(missing))
+            column = compute.if_else(gaps, pa.NULL, column)
             try:
                 column = compute.cast(column, pa.float64())
             except pa.ArrowInvalid:
                 return None
-    return np.array(column.to_numpy(zero_copy_only=False))
+    return to_numpy(column)
 
 
 def levels(column: Any, missing: Sequence[str] = ()) -> tuple[np.ndarray, list[str]]:
@@ -77,16 +78,16 @@ def levels(column: Any, missing: Sequence[str] = ()) -> tuple[np.ndarray, list[s
     column = _decoded(column)
     if pa.types.is_floating(column.type):
         gaps = compute.is_nan(column)
-        column = compute.if_else(gaps, pa.scalar(None, column.type), column)
+        column = compute.if_else(gaps, pa.NULL, column)
     text = compute.cast(column, pa.string())
     if pa.types.is_boolean(column.type):
         text = compute.utf8_capitalize(text)  # True, as a CSV has it
-    encoded = compute.dictionary_encode(text)
-    texts = [text.strip() for text in encoded.dictionary.to_pylist()]
-    found = list(dict.fromkeys(text for text in texts if text not in missing))
+    encoded = compute.dictionary_encode(text, null_encoding="encode")
+    texts = [text and text.strip() for text in encoded.dictionary.to_pylist()]
+    found = list(dict.fromkeys(t for t in texts if t is not None and t not in missing))
     place = {text: i for i, text in enumerate(found)}
-    table = np.array([*(place.get(text, -1) for text in texts), -1])  # the last one for null
-    return table[encoded.indices.fill_null(len(texts)).to_numpy()], found
+    table = np.array([place.get(text, -1) for text in texts], int)
+    return table[to_numpy(encoded.indices)], found
 
 
 def by_value(level: str) -> str:

@@ -1,4 +1,4 @@
-"""The options of a file that is to be learned from, which `fit` and `sweep` share."""
+"""Options that commands share, and those of a file that is to be learned from."""
 
 import functools
 import inspect
@@ -6,8 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxlr.cli.data import IMPUTES, Reading
-from jaxlr.extras import require
+import typer
+
+
+def option(help: str, *names: str, **settings: Any) -> Any:
+    """Return an option, its help first."""
+    return typer.Option(*names, help=help, **settings)
+
+
+AsJson = Annotated[bool, option("Print JSON, and nothing else.", "--json")]
+NoCache = Annotated[
+    bool,
+    option("Keep no compiled programs in the user's cache folder, and use none.", "--no-cache"),
+]
+Level = Annotated[float, option("Of the intervals.", min=0.01, max=0.9999)]
+ModelFile = Annotated[Path, typer.Argument(help="A model that fit or sweep has written.")]
 
 _HELP: dict[str, tuple[Any, dict[str, Any]]] = {
     "target": (str, {"help": "The column to predict, of two classes or more.", "metavar": "NAME"}),
@@ -26,7 +39,7 @@ _HELP: dict[str, tuple[Any, dict[str, Any]]] = {
         str,
         {
             "help": "Fill in missing values; text gets its most frequent level. Else refuse them.",
-            "metavar": "|".join(IMPUTES),
+            "metavar": "mean|median",
         },
     ),
     "missing": (
@@ -43,7 +56,6 @@ def reads_a_file(needed: bool) -> Callable[[Callable], Callable]:
     Args:
         needed: whether DATA must be given.
     """
-    typer = require("typer", "cli")
 
     def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
         kind = inspect.Parameter.KEYWORD_ONLY
@@ -56,12 +68,10 @@ def reads_a_file(needed: bool) -> Callable[[Callable], Callable]:
     for name, (of, settings) in _HELP.items():
         if of == list[str]:
             settings = {"metavar": "NAME,…", **settings}
-        option = typer.Option(f"--{name}", show_default=False, **settings)
-        parameters.append(parameter(name, Annotated[of | None, option], None))
-    option = typer.Option(
-        "--no-standardize", help="Centre the features, but leave them their scale."
-    )
-    parameters.append(parameter("no_standardize", Annotated[bool, option], False))
+        declared = typer.Option(f"--{name}", show_default=False, **settings)
+        parameters.append(parameter(name, Annotated[of | None, declared], None))
+    declared = option("Centre the features, but leave them their scale.", "--no-standardize")
+    parameters.append(parameter("no_standardize", Annotated[bool, declared], False))
 
     def decorate(command: Callable) -> Callable:
         own = inspect.signature(command).parameters
@@ -70,6 +80,8 @@ def reads_a_file(needed: bool) -> Callable[[Callable], Callable]:
 
         @functools.wraps(command)
         def wrapped(data: Path | None, no_standardize: bool, **given: Any) -> None:
+            from jaxlr.cli.data import Reading  # late, as this imports JAX
+
             options: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name in _HELP

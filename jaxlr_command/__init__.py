@@ -1,4 +1,8 @@
-"""What the shell's `jaxlr` runs; outside the package, since to import that takes a second."""
+"""What the shell's `jaxlr` runs: the commands, their options and their help.
+
+It is a package beside `jaxlr` since importing anything of `jaxlr` imports JAX, which takes a
+second: a command imports `jaxlr.cli` when it runs, and not for its help.
+"""
 
 import signal
 
@@ -11,6 +15,6 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from jaxlr.cli import main
+    from jaxlr_command.app import main
 
     main()
