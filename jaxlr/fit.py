@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
+from jaxlr.meshes import with_auto_axes
 from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
@@ -129,7 +130,7 @@ def _search(batch, penalty, init, curvature, tol, max_passes) -> tuple[Solution,
     return certified(batch, penalty, end, Q), factor
 
 
-_fit = jax.jit(with_derivatives(_search))
+_fit = with_auto_axes(jax.jit(with_derivatives(_search)))
 
 
 def _search_as_is(batch, penalty, init, curvature, tol, max_passes) -> tuple[End, Factor | None]:
