@@ -21,11 +21,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as linalg
 import numpy as np
 from jax import lax
 
-from jaxlr import lowrank
+from jaxlr import lapack, lowrank
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.rules import with_lanes
@@ -249,7 +248,7 @@ def _root_of_inverse(A: Array) -> Array:
 
     def more(carry):
         jitter = 8 * carry[0]
-        return jitter, lax.linalg.cholesky(A + jitter * unit, symmetrize_input=False)
+        return jitter, lapack.cholesky(A + jitter * unit)
 
     first = jnp.asarray(r**0.5 * eps, A.dtype), jnp.full_like(A, jnp.nan)
     # A matrix that is not finite has no factor: the limit ends the loop.
@@ -277,11 +276,9 @@ def _inverse_of_triangle(lanes: int, F: Array) -> Array:
     # longer than a fit takes. Of many lanes there is work enough for a core to be missed.
     width = _SERIAL // r
     if lanes > 1 or width == 0 or width >= r:
-        return linalg.solve_triangular(F, unit, lower=True)
+        return lapack.solve_lower(F, unit)
     unit = jnp.pad(unit, ((0, 0), (0, -r % width))).reshape(r, -1, width)
-    parts = lax.map(
-        lambda i: linalg.solve_triangular(F, unit[:, i], lower=True), jnp.arange(unit.shape[1])
-    )
+    parts = lax.map(lambda i: lapack.solve_lower(F, unit[:, i]), jnp.arange(unit.shape[1]))
     return jnp.moveaxis(parts, 0, 1).reshape(r, -1)[:, :r]
 
 

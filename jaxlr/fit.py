@@ -12,6 +12,7 @@ from jaxlr.arguments import check_options, check_penalty, says_what_is_due
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
+from jaxlr.meshes import with_auto_axes
 from jaxlr.null import start_model
 from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
@@ -149,8 +150,8 @@ def _search(
 
 
 # Two programs: to look for separation is a third more to compile, and most fits have a penalty.
-_fit = jax.jit(with_derivatives(_search))
-_fit_and_judge = jax.jit(with_derivatives(functools.partial(_search, judge=True)))
+_fit = with_auto_axes(jax.jit(with_derivatives(_search)))
+_fit_and_judge = with_auto_axes(jax.jit(with_derivatives(functools.partial(_search, judge=True))))
 
 
 def _search_as_is(

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from jaxlr import lapack
 from jaxlr.curvature import (
     Curvature,
     Factor,
@@ -122,12 +123,12 @@ def _unseen(curvature: Curvature, free: Array) -> Array:
     both = (alive & free)[:, None] & (alive & free)[None]
     correlation = jnp.where(both, H / (scale[:, None] * scale[None]), 0)
     correlation = correlation + jnp.diag(jnp.where(free, 0, 1).astype(H.dtype))
-    values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
+    values, vectors = lapack.eigh(jnp.nan_to_num(correlation))
     none = (values <= 8 * eps * (rows**0.5 + values[-1])).astype(H.dtype)
     vectors = vectors / scale[:, None] * none[None]
     w, b = vectors[:-1], vectors[-1] - centre @ vectors[:-1]
     # Eigenvalues ascend: the directions are the first columns, and Q's first span the same.
-    return jnp.linalg.qr(jnp.concatenate([w, b[None]]))[0] * none[None]
+    return lapack.qr(jnp.concatenate([w, b[None]]))[0] * none[None]
 
 
 def _project(inverse: Inverse, x: Params) -> Params:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlr import lapack
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.thinned import thinned
@@ -100,7 +101,7 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
     Y = jnp.concatenate([Y.w, Y.b[None]]).reshape(n + 1, k, classes)
     Y = jnp.transpose(Y, (1, 0, 2)).reshape(k, -1)
     Y = Y * scale[None] / jnp.where(total > 0, total, 1)
-    values, vectors = jnp.linalg.eigh(_product(Omega, Y.T))
+    values, vectors = lapack.eigh(_product(Omega, Y.T))
     large = values > k * jnp.finfo(dtype).eps * values[-1]
     root = jnp.where(large, 1 / jnp.sqrt(jnp.where(large, values, 1)), 0)
     B = root[:, None] * _product(vectors.T, Y)
@@ -128,7 +129,7 @@ def factorise(H: Array, l2: Array, constant: Array) -> Array:
     root = 1 / jnp.sqrt(jnp.clip(tau, _LEAST, 1) * share + 1 - share)
     G = B * (jnp.sqrt(share) * root)[None]
     # (I + GᵀG)^-½ = I − WᵀW, from the eigenvectors of GGᵀ.
-    values, vectors = jnp.linalg.eigh(_product(G, G.T))
+    values, vectors = lapack.eigh(_product(G, G.T))
     less = -jnp.expm1(-jnp.log1p(jnp.maximum(values, 0)) / 2)
     part = jnp.sqrt(jnp.where(values > 0, less / jnp.where(values > 0, values, 1), 0))
     W = part[:, None] * _product(vectors.T, G)

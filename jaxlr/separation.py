@@ -32,6 +32,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from jaxlr import lapack
 from jaxlr.curvature import centre_of, gram
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
@@ -171,14 +172,14 @@ def _unseen_part(
     diagonal = jnp.diagonal(G)
     scale = jnp.where(diagonal > 0, jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
     correlation = G / (scale[:, None] * scale[None]) + jnp.diag((~free).astype(dtype))
-    values, vectors = jnp.linalg.eigh(jnp.nan_to_num(correlation))
+    values, vectors = lapack.eigh(jnp.nan_to_num(correlation))
     unseen = values <= 8 * jnp.finfo(dtype).eps * (len(values) ** 0.5 + values[-1])
     inverse = jnp.where(unseen, 0, 1 / jnp.where(unseen, 1, values))
     # Of all directions that R does not see, the one nearest to params in what it does to all
     # examples, as far as the features' spreads tell: else what R pins down would leak into it.
     spread = jnp.repeat(jnp.append(_spreads(batch, centre), 1), columns)
     basis = jnp.where(unseen[None], vectors * (spread / scale)[:, None], 0)
-    U, sizes, _ = jnp.linalg.svd(basis)
+    U, sizes, _ = lapack.svd(basis)
     U = jnp.where(sizes > 8 * jnp.finfo(dtype).eps * sizes[0], U, 0)
     whole = jnp.concatenate([params.w, (params.b + centre @ params.w)[None]]).reshape(-1)
     first = U @ (U.T @ (whole * free * spread)) / spread

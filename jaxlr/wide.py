@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as linalg
 from jax import lax
 
+from jaxlr import lapack
 from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, Batch, Params, Penalty
 
@@ -98,9 +98,9 @@ def _basis(X: Array) -> tuple[Basis, Array]:
     far from collinear: where the terms of its sums are not much larger than these, of norm one.
     """
     square = _product(X.T, X)
-    L = jnp.linalg.cholesky(square, symmetrize_input=False)
+    L = lapack.cholesky(square)
     eye = jnp.eye(len(L), dtype=L.dtype)
-    inverse = linalg.solve_triangular(L, eye, lower=True)
+    inverse = lapack.solve_lower(L, eye)
     terms = jnp.abs(inverse) @ jnp.sqrt(jnp.diagonal(square))
 
     nice = terms.max() < _NICE  # false for NaN
@@ -115,15 +115,15 @@ def _qr(X: Array, L: Array) -> tuple[Basis, Array]:
     Nakatsukasa, Yanagisawa and Fukaya, Roundoff error analysis of the CholeskyQR2 algorithm, ETNA
     44, 2015. Else by singular vectors.
     """
-    first = lax.linalg.triangular_solve(L, X, left_side=False, lower=True, transpose_a=True)
+    first = lapack.solve_right(L, X)
     again = _product(first.T, first)
     error = jnp.linalg.norm(again - jnp.eye(len(L), dtype=L.dtype))
 
     def twice() -> tuple[Basis, Array]:
-        second = jnp.linalg.cholesky(again, symmetrize_input=False)
+        second = lapack.cholesky(again)
         # It is nearly the identity: a product with its inverse is as good as a solve.
         eye = jnp.eye(len(L), dtype=L.dtype)
-        inverse = linalg.solve_triangular(second, eye, lower=True)
+        inverse = lapack.solve_lower(second, eye)
         return Basis(_product(first, inverse.T), eye), _product(second.T, L.T)
 
     return lax.cond(error < 0.1, twice, lambda: _singular(X))  # false for NaN
@@ -140,7 +140,7 @@ def _singular(X: Array) -> tuple[Basis, Array]:
     c, unit = X[:, middle], jnp.where(size > 0, size, 1)
     near = _sizes(X - c[:, None]) < size
     Y = X - jnp.where(near[None], c[:, None], 0)
-    U, s, _ = jnp.linalg.svd(Y / unit[None], full_matrices=False)
+    U, s, _ = lapack.svd(Y / unit[None])
     known = s > _rounding(X) * s[0]
     U, k = jnp.where(known[None], U, 0), known.sum()
     rest = c / unit[middle]
