@@ -13,6 +13,7 @@ from jaxlr.cli.data import Data
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
 from jaxlr.model_file import Model, write_model
+from jaxlr.room import in_room
 from jaxlr.types import Penalty, Solution, Status
 
 
@@ -42,7 +43,7 @@ def run(data: Data, l2: float | None) -> Fit:
         "standardised": data.standardised,
         "dtype": str(batch.X.dtype),
     }
-    solution = jax.device_get(jaxlr.fit(batch, Penalty(np.asarray(l2, batch.X.dtype))))
+    solution = jax.device_get(jaxlr.fit(in_room(batch), Penalty(np.asarray(l2, batch.X.dtype))))
     model = trained(data, solution, l2, training)
     return Fit(data, l2, solution, model, time.perf_counter() - start)
 

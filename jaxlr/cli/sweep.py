@@ -17,6 +17,7 @@ from jaxlr.cli.trained import objective, plain, trained
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
+from jaxlr.room import in_room
 from jaxlr.tables import counted
 from jaxlr.types import Penalty, Solution, Status, status_words
 
@@ -89,9 +90,11 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
     fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
     give_back()
-    result = jax.device_get(jaxlr.cross_validate(batch, Penalty(l2), folds=fold_of))
+    roomy = in_room(batch)
+    folds_of = np.pad(fold_of, (0, roomy.m_examples - batch.m_examples))  # of weight 0: any fold
+    result = jax.device_get(jaxlr.cross_validate(roomy, Penalty(l2), folds=folds_of))
     give_back()
-    path = jax.device_get(jaxlr.sweep(batch, Penalty(l2)))
+    path = jax.device_get(jaxlr.sweep(roomy, Penalty(l2)))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
 
 

@@ -10,6 +10,7 @@ from jaxlr.cli.data import Data
 from jaxlr.cli.memory import give_back
 from jaxlr.intervals import standard_errors
 from jaxlr.model_file import Model, make_model
+from jaxlr.room import in_room
 from jaxlr.types import Penalty, Solution, Status
 
 _RANKED = 2**19  # examples of which the ROC AUC is taken
@@ -36,7 +37,7 @@ def trained(data: Data, fit: Solution, l2: float, training: dict[str, Any]) -> M
         training=training,
         data={**data.source, **quality(data, fit)},
         design=data.design,
-        errors=standard_errors(fit.params, data.batch, penalty, data.mean, data.scale),
+        errors=standard_errors(fit.params, in_room(data.batch), penalty, data.mean, data.scale),
     )
 
 
@@ -66,7 +67,8 @@ def quality(data: Data, fit: Solution) -> dict[str, Any]:
     weights = None if batch.weights is None else np.asarray(batch.weights)
     shares = np.bincount(np.asarray(batch.y, int), weights, batch.n_classes)
     shares = shares / shares.sum()
-    scores = jax.jit(jaxlr.score)(fit.params, batch)
+    roomy = in_room(batch)
+    scores = jax.jit(jaxlr.score)(fit.params, roomy)
     found = {
         "m_examples": batch.m_examples,
         "class_shares": shares.tolist(),
@@ -78,8 +80,8 @@ def quality(data: Data, fit: Solution) -> dict[str, Any]:
     if batch.n_classes == 2:
         # A sort needs memory: of many examples, evenly spaced ones give three digits.
         some = slice(None, None, -(-batch.m_examples // _RANKED))
-        Z = jax.jit(jaxlr.logits)(fit.params, batch.X)[some]
-        weights = None if batch.weights is None else batch.weights[some]
-        found["roc_auc"] = jax.jit(jaxlr.metrics.roc_auc)(Z, batch.y[some], weights)
-        found["roc_auc_examples"] = len(Z)
+        Z = jax.jit(jaxlr.logits)(fit.params, roomy.X)[some]
+        weights = None if roomy.weights is None else roomy.weights[some]
+        found["roc_auc"] = jax.jit(jaxlr.metrics.roc_auc)(Z, roomy.y[some], weights)
+        found["roc_auc_examples"] = len(range(batch.m_examples)[some])
     return {name: plain(value) for name, value in found.items()}

@@ -20,10 +20,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from jaxlr.room import room_for
 from jaxlr.types import Batch, Params, Solution, Status
-
-_EXAMPLES = 512  # of a program, at least, where data are few
-_LITTLE = 2**18  # entries of X whose fit takes less time than to compile another program
 
 
 class Data(NamedTuple):
@@ -86,23 +84,6 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
             f"are needed, to be told apart."
         )
     return Data(X, y, classes, codes, weights)
-
-
-def room_for(m: int, n: int) -> tuple[int, int]:
-    """Return for how many examples and features a program is compiled: at least m and n.
-
-    To compile takes a second or two, and a fit to little data a millisecond. So that the folds
-    of a search and the subsets of a selection of features share programs, little data get a
-    generous room, and the examples of more data up to an eighth more.
-
-    >>> room_for(150, 4), room_for(1_000_001, 30)
-    ((512, 8), (1048576, 30))
-    """
-    examples, features = max(_EXAMPLES, 1 << (m - 1).bit_length()), -(-n // 8) * 8
-    if examples * features <= _LITTLE:
-        return examples, features
-    step = 1 << max(m.bit_length() - 4, 0)
-    return -(-m // step) * step, n
 
 
 def batch_of(data: Data, *, intercept: bool) -> Batch:
