@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from jaxlr.arguments import check_options, check_penalty, says_what_is_due
 from jaxlr.certificate import Certificate, certify
+from jaxlr.compiling import is_little, jit_by_work
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
 from jaxlr.meshes import with_auto_axes
@@ -100,6 +101,7 @@ def fit(
     check_options(tol, max_passes)
     check_penalty(penalty)
     run = _fit_and_judge if may_be_unpenalised(penalty) else _fit
+    run = with_auto_axes(functools.partial(run, is_little(batch)))
     return warn_if_failed(run(batch, penalty, init, curvature, tol, max_passes))
 
 
@@ -150,8 +152,8 @@ def _search(
 
 
 # Two programs: to look for separation is a third more to compile, and most fits have a penalty.
-_fit = with_auto_axes(jax.jit(with_derivatives(_search)))
-_fit_and_judge = with_auto_axes(jax.jit(with_derivatives(functools.partial(_search, judge=True))))
+_fit = jit_by_work(with_derivatives(_search))
+_fit_and_judge = jit_by_work(with_derivatives(functools.partial(_search, judge=True)))
 
 
 def _search_as_is(

@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
+from jaxlr.compiling import is_little, jit_by_work
 from jaxlr.curvature import shape
 from jaxlr.files import write_atomically
 from jaxlr.meshes import with_auto_axes
@@ -136,7 +137,7 @@ def run(
 
     Args:
         work: what to do.
-        problem: a tree of arrays, for `work`.
+        problem: a tree of arrays, for `work`, with the `batch`.
         lanes: a tree of arrays whose first axis is that of the lanes.
         size: lanes that run at once, from `chunk_size`.
         checkpoint: a file for the finished chunks. With it, or with progress, chunks of some
@@ -149,7 +150,8 @@ def run(
         CheckpointError: it is damaged, or belongs to another call.
     """
     if checkpoint is None and not progress:
-        return with_auto_axes(functools.partial(_run, work, size))(problem, lanes)
+        little = is_little(problem.batch, len(jax.tree.leaves(lanes)[0]))
+        return with_auto_axes(functools.partial(_run, little, work, size))(problem, lanes)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, lanes))):
         raise ValueError("checkpoint and progress need Python between chunks: not inside jit.")
     if checkpoint is not None:  # refused before the work
@@ -187,7 +189,7 @@ def _program(problem: Any, chunks: Any, work: Work, size: int) -> str:
     return f"{share.as_text()} {some.as_text()}"
 
 
-@functools.partial(jax.jit, static_argnames=("work", "size"))
+@functools.partial(jit_by_work, static_argnames=("work", "size"))
 def _run(work: Work, size: int, problem: Any, lanes: Any) -> Any:
     shared = work.share(problem, work.static, size)
 

@@ -33,6 +33,7 @@ from jaxlr.types import Array, Batch, Params, Penalty, Solution, check_shapes, c
 from jaxlr.warning import warn_if_failed
 from jaxlr.wide import Basis
 
+_MAX_PASSES = 500
 _FEW = 3  # lanes to a start from which on a pilot that is none of them pays
 
 
@@ -69,7 +70,7 @@ def sweep(
     *,
     init: Params | None = None,
     tol: Array | None = None,
-    max_passes: int = 500,
+    max_passes: int = _MAX_PASSES,
     memory: int = MEMORY,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = False,
@@ -118,7 +119,7 @@ def cross_validate(
     folds: int | Array | str = 5,
     key: Array | None = None,
     tol: Array | None = None,
-    max_passes: int = 500,
+    max_passes: int = _MAX_PASSES,
     memory: int = MEMORY,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = False,
@@ -173,21 +174,76 @@ def cross_validate(
         return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
     num_folds, folds = as_folds(batch, folds, key)
     problem = make_problem(batch, penalties, folds=folds, tol=tol, max_passes=max_passes)
+    runs = {"memory": memory, "checkpoint": checkpoint, "progress": progress}
+    found, _ = _arranged(penalties.l2, _lanes_of(problem, num_folds, **runs), num_folds)
+    return CrossValidation(penalties, *found)
+
+
+def cross_validate_and_fit(
+    batch: Batch, penalties: Penalty, fold_of: Array
+) -> tuple[CrossValidation, Solution]:
+    """Return a cross-validation, and the fits to all examples: one more fold of the same program.
+
+    Args:
+        batch: the examples.
+        penalties: `l2` `(P,)`; `factors` None, `(n,)` for all, or `(P, n)`.
+        fold_of: the fold number of each example, `(m,)`.
+
+    Returns:
+        What `cross_validate` and `sweep` return.
+
+    >>> batch = Batch(jnp.linspace(-1.0, 1.0, 12)[None], jnp.arange(12) % 2)
+    >>> result, fits = cross_validate_and_fit(batch, Penalty(jnp.ones(3)), jnp.arange(12) // 6)
+    >>> result.scores.log_loss.shape, fits.loss.shape
+    ((3, 2), (3,))
+    """
+    penalties, _ = _lanes(penalties)
+    num_folds, folds = as_folds(batch, fold_of, None)
+    problem = make_problem(batch, penalties, folds=folds, tol=None, max_passes=_MAX_PASSES)
+    lanes = _lanes_of(problem, num_folds, whole=True)
+    found, fits = _arranged(penalties.l2, lanes, num_folds)
+    return CrossValidation(penalties, *found), fits
+
+
+def _lanes_of(
+    problem: Problem,
+    num_folds: int,
+    *,
+    whole: bool = False,
+    memory: int = MEMORY,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> tuple[Solution, Scores]:
+    """Return the fits for each penalty outside each fold, and the scores inside, as lanes.
+
+    Args:
+        problem: with folds.
+        num_folds: how many there are.
+        whole: whether to fit to all examples, too, as a last fold that leaves out none.
+        memory, checkpoint, progress: as for `sweep`.
+    """
+    batch, l2 = problem.batch, problem.penalties.l2
+    axes = 0, None if np.ndim(problem.penalties.factors) < 2 else 0
+    folds = np.append(np.arange(num_folds), [-1] * whole).astype(int)  # no example is of fold −1
     # One axis of lanes, not two: their products with X then need no transposed copies.
-    grid = (len(penalties.l2), num_folds)
-    places = tuple(place.reshape(-1) for place in np.indices(grid))
+    places = tuple(
+        place.reshape(-1) for place in np.meshgrid(np.arange(len(l2)), folds, indexing="ij")
+    )
     size = chunk_size(batch, len(places[0]), memory)
-    starts = num_starts(len(penalties.l2), axes[1] is None)
-    led = sees_all(batch) and len(places[0]) >= _FEW * starts
-    work = Work("cross-validation", _share, _folds, (axes, led, num_folds))
-    lanes = run(work, problem, places, size, checkpoint, progress)
-    return CrossValidation(penalties, *_chosen(penalties.l2, lanes, grid))
+    led = sees_all(batch) and len(places[0]) >= _FEW * num_starts(len(l2), axes[1] is None)
+    work = Work("cross-validation", _share, _folds, (axes, led, len(folds)))
+    return run(work, problem, places, size, checkpoint, progress)
 
 
-@functools.partial(jax.jit, static_argnames=("grid",))
-def _chosen(l2: Array, lanes: Any, grid: tuple[int, int]) -> tuple[Solution, Scores, Array, Array]:
-    solutions, scores = jax.tree.map(lambda leaf: leaf.reshape(*grid, *leaf.shape[1:]), lanes)
-    return solutions, scores, *select(l2, scores.log_loss)
+@functools.partial(jax.jit, static_argnames=("num_folds",))
+def _arranged(
+    l2: Array, lanes: tuple[Solution, Scores], num_folds: int
+) -> tuple[tuple[Solution, Scores, Array, Array], Solution]:
+    """Return what a `CrossValidation` holds, and the fits to all examples if there are any."""
+    grid = jax.tree.map(lambda leaf: leaf.reshape(len(l2), -1, *leaf.shape[1:]), lanes)
+    solutions, scores = jax.tree.map(lambda leaf: leaf[:, :num_folds], grid)
+    fits = jax.tree.map(lambda leaf: leaf[:, num_folds:].reshape(-1, *leaf.shape[2:]), grid[0])
+    return (solutions, scores, *select(l2, scores.log_loss)), fits
 
 
 @jax.jit
@@ -300,13 +356,11 @@ def _fits(problem: Problem, shared: Shared, known: tuple, lanes: Array, size: in
 def _folds(problem: Problem, shared: Shared, known: tuple, places: tuple, size: int) -> Any:
     (axes, led, families), folds, pilots = known, jnp.asarray(problem.folds), None
     count, starts = len(places[0]), len(shared.starts.L)
+    if folds.ndim == 2:  # of splits the last one, as no fold number is −1: it leaves out nothing
+        folds = jnp.concatenate([folds, jnp.full_like(folds[:1], FIT)])
     if led and count >= _FEW * starts:
-        # A penalty's pilot, of all folds, serves the fits outside each: one more fold for them,
-        # that leaves out nothing.
-        if folds.ndim == 2:
-            folds = jnp.concatenate([folds, jnp.full_like(folds[:1], FIT)])
-        fold = len(folds) - 1 if folds.ndim == 2 else -1
-        pilots = shared.penalties, jnp.full(starts, fold)
+        # A penalty's pilot, of all folds, serves the fits outside each.
+        pilots = shared.penalties, jnp.full(starts, -1)
 
     def objective(place: tuple) -> tuple[Batch, Penalty]:
         i, fold = place

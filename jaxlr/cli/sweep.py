@@ -19,6 +19,7 @@ from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
 from jaxlr.room import in_room
+from jaxlr.sweep import cross_validate_and_fit
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
 from jaxlr.types import Penalty, Solution, Status, status_words
@@ -105,9 +106,7 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     give_back()
     roomy = in_room(batch)
     folds_of = np.pad(fold_of, (0, roomy.m_examples - batch.m_examples))  # of weight 0: any fold
-    result = jax.device_get(jaxlr.cross_validate(roomy, Penalty(l2), folds=folds_of))
-    give_back()
-    path = jax.device_get(jaxlr.sweep(roomy, Penalty(l2)))
+    result, path = jax.device_get(cross_validate_and_fit(roomy, Penalty(l2), folds_of))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
 
 
