@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxlr.arguments import check_options, check_penalty, says_what_is_due
+from jaxlr.arguments import check_options, check_penalty, says_what_is_due, transfers
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
@@ -97,6 +97,7 @@ def fit(
     return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
 
 
+@transfers
 def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> Solution:
     """Fit again in float64 from where a fit in float32 ended, X as it is.
 
