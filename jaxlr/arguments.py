@@ -30,8 +30,33 @@ _SAID_HERE = {
 }
 
 
+def transfers(fun: _Function) -> _Function:
+    """Return the function, which is called to move what it is given, and small numbers of its own.
+
+    So that it works under `jax.transfer_guard("disallow")`, which is for transfers that nobody
+    has asked for. Functions that are jitted themselves, such as `loss`, are given arrays there:
+    `Penalty(jax.device_put(0.1))`.
+
+    >>> @transfers
+    ... def zero():
+    ...     return jnp.zeros(())
+    >>> with jax.transfer_guard("disallow"):
+    ...     print(zero())
+    0.0
+    """
+
+    @functools.wraps(fun)
+    def allowed(*args, **kwargs):
+        with jax.transfer_guard("allow"):
+            return fun(*args, **kwargs)
+
+    return cast(_Function, allowed)
+
+
 def says_what_is_due(fun: _Function) -> _Function:
     """Return the function; a keyword that it does not have but other packages do is answered.
+
+    It `transfers` as well.
 
     >>> @says_what_is_due
     ... def fit(batch, penalty=None): ...
@@ -51,7 +76,8 @@ def says_what_is_due(fun: _Function) -> _Function:
             value = kwargs[name]
             said = due[name].format(value if isinstance(value, int | float) else name)
             raise TypeError(f"{fun.__name__} has no argument {name}: give {said}.")
-        return fun(*args, **kwargs)
+        with jax.transfer_guard("allow"):
+            return fun(*args, **kwargs)
 
     return cast(_Function, checked)
 

@@ -100,14 +100,15 @@ def certify_and_sum(
     params, dtype = working(params, batch)
     n, K = batch.n_features, batch.n_classes
     totals, mixture = _mixture(batch, grad_b, dtype)
-    if weights is not None:
+    both = weights is not None  # the array itself would be kept by a rule of vmap: a leak for JAX
+    if both:
         batch = dataclasses.replace(batch, weights=_Both(batch.weights, weights))
 
     def over_examples(known, batch, sums, lanes):
         params, mixture = known
 
         def of_tile(tile):
-            if weights is None:
+            if not both:
                 return _proof(params, mixture, tile, lanes), ()
             mine, other = (dataclasses.replace(tile, weights=c) for c in tile.weights)
             return _proof(params, mixture, mine, lanes), fun(params, other)

@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.arguments import transfers
 from jaxlr.frames import column_names
 from jaxlr.given import FLOATS, NUMBER_THE_CLASSES, Side, is_floating
 from jaxlr.tiles import common_dtype
 from jaxlr.types import Batch, LazyWeights, logit_shape
 
 
+@transfers
 def from_rows(
     X: Any,
     y: Any,
@@ -75,6 +77,7 @@ def from_rows(
     return _batch(Side(rows=True), X, y, weights, offset, n_classes, intercept, dtype)
 
 
+@transfers
 def from_columns(
     X: Any,
     y: Any,

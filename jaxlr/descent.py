@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxlr.arguments import check_key
+from jaxlr.arguments import check_key, transfers
 from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, check_type
 
@@ -29,6 +29,7 @@ class Descent(NamedTuple):
     losses: Array
 
 
+@transfers
 def gradient_descent(
     params: Params,
     batch: Batch,
@@ -65,6 +66,7 @@ def gradient_descent(
     return _descend(params, lambda i, memory: (batch, memory), None, optimizer, num_steps, penalty)
 
 
+@transfers
 def minibatch_descent(
     params: Params,
     batch: Batch,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxlr.arguments import check_options, check_penalty, says_what_is_due
+from jaxlr.arguments import check_options, check_penalty, says_what_is_due, transfers
 from jaxlr.certificate import Certificate, certify
 from jaxlr.compiling import is_little, jit_by_work
 from jaxlr.curvature import Curvature, Factor, make_curvature
@@ -105,6 +105,7 @@ def fit(
     return warn_if_failed(run(batch, penalty, init, curvature, tol, max_passes))
 
 
+@transfers
 def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> Solution:
     """Fit again in float64 from where a fit in float32 ended, X as it is.
 

@@ -26,6 +26,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from jaxlr.arguments import transfers
 from jaxlr.curvature import Factor, blocks, exact_curvature, factorise, precondition
 from jaxlr.implicit import make_inverse, solve_hessian
 from jaxlr.linear import logits
@@ -66,6 +67,7 @@ class LeaveOneOut(NamedTuple):
     trusted: Array
 
 
+@transfers
 def leave_one_out(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> LeaveOneOut:
     """Return the logits and the loss of each example under the fit to the others, approximately.
 
@@ -114,6 +116,7 @@ def _leave_one_out(params: Params, batch: Batch, penalty: Penalty) -> tuple[Leav
     return found._replace(trusted=found.trusted & possible), excess
 
 
+@transfers
 def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the parameters of the fit without each example, approximately: m of them.
 
@@ -162,6 +165,7 @@ def _leave_one_out_params(params: Params, batch: Batch, penalty: Penalty) -> tup
     return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), moved), excess
 
 
+@transfers
 def influence(
     fun: Callable[[Params], Array], params: Params, batch: Batch, penalty: Penalty = NO_PENALTY
 ) -> Array:

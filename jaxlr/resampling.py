@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxlr.arguments import check_key
+from jaxlr.arguments import check_key, transfers
 from jaxlr.meshes import with_auto_axes
 from jaxlr.types import Array, Batch, LazyWeights, Take, check_shapes
 
@@ -201,6 +201,7 @@ def repeated_folds(batch: Batch, folds: int, repeats: int, key: Array) -> Array:
     return jnp.where(inside, SCORE, FIT).astype(jnp.uint8).reshape(-1, batch.m_examples)
 
 
+@transfers
 def group_folds(groups: Any, folds: int, key: Array) -> np.ndarray:
     """Return a fold number for each example, so that no group is in two folds.
 

@@ -169,7 +169,7 @@ def cross_validate(
         solutions, scores, untrusted = run(work, problem, lanes, size, checkpoint, progress)
         # Where most scores are not to be trusted there is nothing to choose by.
         trusted = 2 * untrusted[:, None] <= batch.m_examples
-        log_loss = jnp.where(trusted, scores.log_loss, jnp.nan)
+        log_loss = jnp.where(trusted, scores.log_loss, jnp.inf)
         best, best_one_se = select(penalties.l2, log_loss, batch.select(lambda a: a).weights)
         return CrossValidation(penalties, solutions, scores, best, best_one_se, untrusted)
     num_folds, folds = as_folds(batch, folds, key)

@@ -142,14 +142,14 @@ def _singular(X: Array) -> tuple[Basis, Array]:
     Y = X - jnp.where(near[None], c[:, None], 0)
     U, s, _ = lapack.svd(Y / unit[None])
     known = s > _rounding(X) * s[0]
-    U, k = jnp.where(known[None], U, 0), known.sum()
+    U, k = jnp.where(known[None], U, 0), known.sum(dtype=jnp.uint32)
     rest = c / unit[middle]
     for _ in range(2):  # the second time for what rounding leaves
         rest = rest - _product(U, _product(U.T, rest))
     norm = jnp.linalg.norm(rest)
     more = norm > _rounding(X)
     U = U.at[:, k].set(jnp.where(more, rest / norm, 0))
-    mix = _mixing(k + more, len(s), X.dtype)
+    mix = _mixing(k + more.astype(k.dtype), len(s), X.dtype)
     Q = _product(U, mix)
     R = _product(Q.T, Y) + jnp.where(near[None], _product(Q.T, c)[:, None], 0)
     # Rounding may depend on the place of a column: the difference of equal examples would be a
@@ -164,7 +164,8 @@ def _mixing(k: Array, m: int, dtype) -> Array:
     [[1.0, 0.0], [0.0, 0.0]]
     """
     i = jnp.arange(m, dtype=jnp.uint32)
-    odd, within, k = 2 * i + 1, i < k, jnp.maximum(k, 1).astype(jnp.uint32)
+    k = k.astype(jnp.uint32)
+    odd, within, k = 2 * i + 1, i < k, jnp.maximum(k, 1)
     turn = odd[:, None] * odd[None] % (8 * k)  # exact: the angle itself would be rounded
     size = k.astype(dtype)
     cosines = jnp.sqrt(2 / size) * jnp.cos(jnp.pi / (4 * size) * turn.astype(dtype))
