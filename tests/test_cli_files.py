@@ -296,9 +296,23 @@ def test_separated_classes_without_a_penalty_fail_with_exit_code_1(tmp_path):
     options = ("--target", "y", "--l2", "0", "--output", tmp_path / "model.npz")
     result = run("fit", tmp_path / "a.csv", *options)
     assert result.exit_code == 1
-    assert "there is no finite optimum" in result.stderr
-    assert "--l2 0.001. No model is written." in result.stderr
+    assert "there is no finite optimum, since the classes are separated by x: no row" in result.stderr
+    assert "--l2 0.001; or leave such columns out with --exclude. No model" in result.stderr
     assert os.listdir(tmp_path) == ["a.csv"]
+
+
+def test_a_dummy_that_one_class_has_alone_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.integers(20, 80)},{i % 7 == 0},{rng.choice(['A', 'B'])}" for i in range(70)]
+    sick = ["yes" if i % 7 == 0 or i % 2 else "no" for i in range(70)]
+    table = "age,rare,city,sick\n" + "".join(f"{a},{b}\n" for a, b in zip(rows, sick, strict=True))
+    (tmp_path / "a.csv").write_text(table)
+    options = ("--target", "sick", "--output", tmp_path / "model.npz")
+    result = run("fit", tmp_path / "a.csv", *options, "--l2", "0")
+    assert result.exit_code == 1
+    assert "the classes are separated by rare=True: no row" in result.stderr
+    assert os.listdir(tmp_path) == ["a.csv"]
+    assert run("fit", tmp_path / "a.csv", *options).exit_code == 0
 
 
 def test_libsvm_text_has_no_columns_with_names(fitted, tmp_path):

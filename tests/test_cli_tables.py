@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.cli import app, data, fit, memory, sweep, work
+from jaxlr.cli import data, fit, memory, sweep, work
 from jaxlr.model_file import load_model
+from jaxlr_command import app
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 

@@ -15,6 +15,9 @@ from jaxlr.cli.trained import trained
 from jaxlr.cli.work import announce
 from jaxlr.model_file import Model, write_model
 from jaxlr.room import in_room
+from jaxlr.separation import separating_features
+from jaxlr.tables import listed
+from jaxlr.tables.table import one_line
 from jaxlr.types import Penalty, Solution, Status
 
 
@@ -26,6 +29,7 @@ class Fit(NamedTuple):
     solution: Solution
     model: Model
     seconds: float  # compiling included
+    separating: list[str]  # the features that separate the classes, if there is no optimum for that
 
 
 def run(data: Data, l2: float | None) -> Fit:
@@ -45,9 +49,14 @@ def run(data: Data, l2: float | None) -> Fit:
         "dtype": str(batch.X.dtype),
     }
     announce(data, 1, "one penalty")
-    solution = jax.device_get(jaxlr.fit(in_room(batch), Penalty(np.asarray(l2, batch.X.dtype))))
+    penalty = Penalty(np.asarray(l2, batch.X.dtype))
+    solution = jax.device_get(jaxlr.fit(in_room(batch), penalty))
     model = trained(data, solution, l2, training)
-    return Fit(data, l2, solution, model, time.perf_counter() - start)
+    separating = []
+    if solution.status == Status.NO_FINITE_OPTIMUM:
+        which = np.asarray(separating_features(solution.params, batch, penalty))
+        separating = [data.feature_names[j] for j in np.flatnonzero(which)]
+    return Fit(data, l2, solution, model, time.perf_counter() - start, separating)
 
 
 def failure(found: Fit) -> str | None:
@@ -55,6 +64,13 @@ def failure(found: Fit) -> str | None:
     status = Status(int(found.solution.status))
     if status.ok:
         return None
+    if found.separating:
+        return (
+            f"the fit failed: without a penalty there is no finite optimum, since the classes are "
+            f"separated by {listed([one_line(name) for name in found.separating])}: no row is on "
+            f"the wrong side, and the coefficients would grow for ever. A penalty makes an "
+            f"optimum: --l2 0.001; or leave such columns out with --exclude. No model is written."
+        )
     fix = " A penalty makes one: --l2 0.001." if status == Status.NO_FINITE_OPTIMUM else ""
     return f"the fit failed: {status.message}.{fix} No model is written."
 
