@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxlr.certificate import Certificate, certify
 from jaxlr.curvature import Curvature, Factor, make_curvature
 from jaxlr.implicit import with_derivatives
+from jaxlr.meshes import with_auto_axes
 from jaxlr.null import null_model
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.pilot import Pilot, make_pilot, sees_all
@@ -87,7 +88,8 @@ def fit(
     '0.637 0.616'
     """
     check_shapes(init, batch, penalty)
-    return warn_if_failed(_fit(batch, penalty, init, curvature, tol, max_passes))
+    found = with_auto_axes(_fit)(batch, penalty, init, curvature, tol, max_passes)
+    return warn_if_failed(found)
 
 
 def polish(solution: Solution, batch: Batch, penalty: Penalty = NO_PENALTY) -> Solution:

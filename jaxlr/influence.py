@@ -30,6 +30,7 @@ from jaxlr.curvature import Factor, blocks, exact_curvature, factorise, precondi
 from jaxlr.implicit import make_inverse, solve_hessian
 from jaxlr.linear import logits
 from jaxlr.losses import pointwise_loss
+from jaxlr.meshes import with_auto_axes
 from jaxlr.objective import NO_PENALTY, value_and_grad
 from jaxlr.tiles import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, ridge
@@ -88,6 +89,7 @@ def leave_one_out(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -
 
 
 @jax.jit
+@with_auto_axes
 def _leave_one_out(params: Params, batch: Batch, penalty: Penalty) -> tuple[LeaveOneOut, Array]:
     params, batch, _, root, q, total, excess = _prepare(params, batch, penalty)
     dtype = params.w.dtype
@@ -128,6 +130,7 @@ def leave_one_out_params(params: Params, batch: Batch, penalty: Penalty = NO_PEN
 
 
 @jax.jit
+@with_auto_axes
 def _leave_one_out_params(params: Params, batch: Batch, penalty: Penalty) -> tuple[Params, Array]:
     params, batch, Q, root, q, total, excess = _prepare(params, batch, penalty)
     dtype = params.w.dtype
@@ -187,6 +190,7 @@ def influence(
 
 
 @jax.jit
+@with_auto_axes
 def _influence(
     slope: Params, params: Params, batch: Batch, penalty: Penalty
 ) -> tuple[Array, Array]:

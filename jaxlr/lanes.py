@@ -17,6 +17,7 @@ import jaxlr
 from jaxlr.checkpoint import fingerprint, run_chunks
 from jaxlr.curvature import shape
 from jaxlr.files import write_atomically
+from jaxlr.meshes import with_auto_axes
 from jaxlr.tiles import tile_size
 from jaxlr.types import Array, Batch
 
@@ -128,6 +129,9 @@ def run(
 ) -> Any:
     """Return the results of all lanes, from one compiled program.
 
+    Lanes, and examples, may lie over several devices: the results are whole on each of them. As
+    lanes wait for others and take their places, each device runs all lanes.
+
     Args:
         work: what to do.
         problem: a tree of arrays, for `work`.
@@ -143,7 +147,7 @@ def run(
         CheckpointError: it is damaged, or belongs to another call.
     """
     if checkpoint is None and not progress:
-        return _run(problem, lanes, work, size)
+        return with_auto_axes(functools.partial(_run, work, size))(problem, lanes)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, lanes))):
         raise ValueError("checkpoint and progress need Python between chunks: not inside jit.")
     if checkpoint is not None:
@@ -151,14 +155,13 @@ def run(
             pass
     count = len(jax.tree.leaves(lanes)[0])
     chunks = split(lanes, _STEP * size)
-    shared = _share(problem, work, size)
+    shared = with_auto_axes(functools.partial(_share, work, size))(problem)
+    some = with_auto_axes(functools.partial(_some, work, size))
     identity = "" if checkpoint is None else fingerprint((problem, chunks), _named(work))
     pieces = [lane_of(chunks, i) for i in range(-(-count // (_STEP * size)))]
-    shapes = jax.eval_shape(
-        functools.partial(_some, work=work, size=size), problem, shared, pieces[0]
-    )
+    shapes = jax.eval_shape(some, problem, shared, pieces[0])
     results = run_chunks(
-        lambda chunk: jax.device_get(_some(problem, shared, chunk, work, size)),
+        lambda chunk: jax.device_get(some(problem, shared, chunk)),
         pieces,
         jax.tree.structure(shapes),
         checkpoint=checkpoint,
@@ -176,7 +179,7 @@ def _named(work: Work) -> str:
 
 
 @functools.partial(jax.jit, static_argnames=("work", "size"))
-def _run(problem: Any, lanes: Any, work: Work, size: int) -> Any:
+def _run(work: Work, size: int, problem: Any, lanes: Any) -> Any:
     shared = work.share(problem, work.static, size)
 
     def some(lanes: Any) -> Any:
@@ -186,10 +189,10 @@ def _run(problem: Any, lanes: Any, work: Work, size: int) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("work", "size"))
-def _share(problem: Any, work: Work, size: int) -> Any:
+def _share(work: Work, size: int, problem: Any) -> Any:
     return work.share(problem, work.static, size)
 
 
 @functools.partial(jax.jit, static_argnames=("work", "size"))
-def _some(problem: Any, shared: Any, lanes: Any, work: Work, size: int) -> Any:
+def _some(work: Work, size: int, problem: Any, shared: Any, lanes: Any) -> Any:
     return work.some(problem, shared, work.static, lanes, size)

@@ -31,6 +31,7 @@ from jax import lax
 
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
+from jaxlr.meshes import with_auto_axes
 from jaxlr.rules import dense, is_fixed, jvp_of_perturbed
 from jaxlr.tiles import (
     by_lanes,
@@ -173,6 +174,7 @@ def _rounded(tree: Params, like: Params) -> Params:
 
 
 @jax.jit
+@with_auto_axes
 def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     """Return the objective `Σ cᵢℓᵢ / Σ cᵢ + ½·l2·Σⱼ fⱼ‖wⱼ‖²`.
 
@@ -202,6 +204,7 @@ def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
 
 
 @jax.jit
+@with_auto_axes
 def value_and_grad(
     params: Params, batch: Batch, penalty: Penalty = NO_PENALTY
 ) -> tuple[Array, Params]:
@@ -240,6 +243,7 @@ def gradient(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Par
 
 
 @jax.jit
+@with_auto_axes
 def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the Hessian of the objective times v, from one pass over X.
 
@@ -325,6 +329,7 @@ def make_hvp(
 
 
 @jax.jit
+@with_auto_axes
 def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Params:
     """Return the Hessian of the objective, in blocks as `jax.hessian` arranges them.
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from jaxlr.meshes import with_auto_axes
 from jaxlr.types import Array, Batch, LazyWeights, Take
 
 FIT, SCORE = 1, 2  # the roles of an example in a split
@@ -160,12 +161,16 @@ def stratified_folds(batch: Batch, folds: int, key: Array) -> Array:
     m = batch.m_examples
     if not 2 <= folds <= m:
         raise ValueError(f"folds is {folds}; it must be between 2 and the {m} examples.")
-    y = jnp.asarray(batch.y)
-    label = y.argmax(axis=0) if y.ndim == 2 else jnp.round(y)
-    shuffle = jax.random.bits(key, (m,), jnp.uint32)
-    _, _, by_class = lax.sort((label, shuffle, jnp.arange(m)), num_keys=2)
-    number = (jnp.arange(m) % folds).astype(jnp.uint8 if folds <= 256 else jnp.int32)
-    return jnp.zeros(m, number.dtype).at[by_class].set(number)
+
+    @with_auto_axes
+    def dealt(y: Array, key: Array) -> Array:
+        label = y.argmax(axis=0) if y.ndim == 2 else jnp.round(y)
+        shuffle = jax.random.bits(key, (m,), jnp.uint32)
+        _, _, by_class = lax.sort((label, shuffle, jnp.arange(m)), num_keys=2)
+        number = (jnp.arange(m) % folds).astype(jnp.uint8 if folds <= 256 else jnp.int32)
+        return jnp.zeros(m, number.dtype).at[by_class].set(number)
+
+    return dealt(jnp.asarray(batch.y), key)
 
 
 @functools.partial(jax.jit, static_argnames=("folds", "repeats"))
