@@ -296,7 +296,9 @@ def test_separated_classes_without_a_penalty_fail_with_exit_code_1(tmp_path):
     options = ("--target", "y", "--l2", "0", "--output", tmp_path / "model.npz")
     result = run("fit", tmp_path / "a.csv", *options)
     assert result.exit_code == 1
-    assert "there is no finite optimum, since the classes are separated by x: no row" in result.stderr
+    assert (
+        "there is no finite optimum, since the classes are separated by x: no row" in result.stderr
+    )
     assert "--l2 0.001; or leave such columns out with --exclude. No model" in result.stderr
     assert os.listdir(tmp_path) == ["a.csv"]
 

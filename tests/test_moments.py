@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jaxlr.cli import app, inspection
+from jaxlr.cli import inspection
 from jaxlr.cli.data import Reading, read
 from jaxlr.model_file import load_model
 from jaxlr.moments import Moments, add_numbers, deviation_of, mean_of, standardised
