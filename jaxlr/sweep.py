@@ -223,7 +223,7 @@ def _lanes_of(
         memory, checkpoint, progress: as for `sweep`.
     """
     batch, l2 = problem.batch, problem.penalties.l2
-    axes = 0, None if np.ndim(problem.penalties.factors) < 2 else 0
+    _, axes = _lanes(problem.penalties)
     folds = np.append(np.arange(num_folds), [-1] * whole).astype(int)  # no example is of fold −1
     # One axis of lanes, not two: their products with X then need no transposed copies.
     places = tuple(

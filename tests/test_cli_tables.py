@@ -160,7 +160,7 @@ def test_the_size_of_the_work_is_said_before_it(people, tmp_path, monkeypatch, t
     def begun(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jaxlr, "cross_validate", begun)
+    monkeypatch.setattr(sweep, "cross_validate_and_fit", begun)
     monkeypatch.setattr(jaxlr, "fit", begun)
     for words, command in (
         ("one penalty", lambda d: fit.run(d, None)),
@@ -170,7 +170,9 @@ def test_the_size_of_the_work_is_said_before_it(people, tmp_path, monkeypatch, t
             command(examples)
         end = ": this may take many minutes …" if long else " …"
         said = f"Fitting {words} to 120 examples × 1 features, 2 classes{end}\n"
-        assert stream.getvalue() == (said if terminal or long else "")
+        assert stream.getvalue().startswith(said if terminal or long else "")
+        assert ("0:00:00" in stream.getvalue()) == terminal  # the time beside a bar that moves
+        assert terminal or stream.getvalue() == (said if long else "")
         stream.seek(0)
         stream.truncate()
         with pytest.raises(KeyboardInterrupt):  # zeros that stand in for the data

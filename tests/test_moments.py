@@ -14,6 +14,7 @@ from jaxlr.cli.data import Reading, read
 from jaxlr.model_file import load_model
 from jaxlr.moments import Moments, add_numbers, deviation_of, mean_of, standardised
 from jaxlr.tables import TableError
+from jaxlr_command import app
 from tests.test_design import written
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

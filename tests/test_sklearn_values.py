@@ -141,7 +141,7 @@ def test_arguments_of_scikit_learns_that_are_no_choice_are_refused_with_a_remedy
         assert "drop it" in str(caught.value)
     with pytest.raises(TypeError, match=r"has no argument c: it has .*tol, .*max_iter"):
         estimator(c=1.0)
-    assert clone(estimator(tol=1e-3)).tol == 1e-3
+    assert clone(estimator(tol=1e-3)).get_params()["tol"] == 1e-3  # pyright: ignore
 
 
 def test_a_class_that_inherits_may_have_arguments_of_its_own():

@@ -12,7 +12,7 @@ from jaxlr.cli import inspection
 from jaxlr.cli.data import Data
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
-from jaxlr.cli.work import announce
+from jaxlr.cli.work import announced
 from jaxlr.model_file import Model, write_model
 from jaxlr.room import in_room
 from jaxlr.separation import separating_features
@@ -48,9 +48,9 @@ def run(data: Data, l2: float | None) -> Fit:
         "standardised": data.standardised,
         "dtype": str(batch.X.dtype),
     }
-    announce(data, 1, "one penalty")
     penalty = Penalty(np.asarray(l2, batch.X.dtype))
-    solution = jax.device_get(jaxlr.fit(in_room(batch), penalty))
+    with announced(data, 1, "one penalty"):
+        solution = jax.device_get(jaxlr.fit(in_room(batch), penalty))
     model = trained(data, solution, l2, training)
     separating = []
     if solution.status == Status.NO_FINITE_OPTIMUM:

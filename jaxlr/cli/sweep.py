@@ -14,7 +14,7 @@ from jaxlr.cli.data import Data
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
-from jaxlr.cli.work import announce
+from jaxlr.cli.work import announced
 from jaxlr.extras import require
 from jaxlr.files import write_atomically
 from jaxlr.model_file import Model, write_model
@@ -98,15 +98,15 @@ def run(data: Data, penalties: int, l2_min: float, l2_max: float, folds: int, se
     check_folds(folds, dict(zip(data.class_names, counts.tolist(), strict=True)))
     start = time.perf_counter()
     lanes = penalties * (folds + 1)
-    announce(data, lanes, f"{penalties} penalties × {folds} folds and all, {lanes} lanes,")
-    # One after the other, and what each has freed is given back before the next needs its own.
-    # In a program of its own: operation by operation it would leave 80 MB of small ones.
-    draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
-    fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
-    give_back()
-    roomy = in_room(batch)
-    folds_of = np.pad(fold_of, (0, roomy.m_examples - batch.m_examples))  # of weight 0: any fold
-    result, path = jax.device_get(cross_validate_and_fit(roomy, Penalty(l2), folds_of))
+    with announced(data, lanes, f"{penalties} penalties × {folds} folds and all, {lanes} lanes,"):
+        # In a program of its own: operation by operation it would leave 80 MB of small ones.
+        draw = jax.jit(jaxlr.stratified_folds, static_argnums=1)
+        fold_of = jax.device_get(draw(batch, folds, jax.random.key(seed)))
+        give_back()  # what this has freed, before the fits need their own
+        roomy = in_room(batch)
+        gaps = roomy.m_examples - batch.m_examples  # of weight 0: any fold will do
+        folds_of = np.pad(fold_of, (0, gaps))
+        result, path = jax.device_get(cross_validate_and_fit(roomy, Penalty(l2), folds_of))
     return Sweep(data, seed, fold_of, result, path, time.perf_counter() - start)
 
 
