@@ -7,8 +7,8 @@ loses and some win: with the logits `uᵢ = dᵀx̃ᵢ` of an example whose labe
 
 an example whose label is soft must have equal logits for all classes of its label. Along such a
 direction the loss falls for ever (Albert and Anderson, On the existence of maximum likelihood
-estimates in logistic regression models, Biometrika 71, 1984). If all are strict the
-separation is complete, else it is quasi-complete: some examples overlap, and stay where they are.
+estimates in logistic regression models, Biometrika 71, 1984). If all inequalities are strict the
+separation is complete; else it is quasi-complete: some examples overlap, and stay where they are.
 
 A search that has ended on such data is far out: pairs of an example and a class have next to no
 probability, and the others, R, are those that overlap. So d is looked for where the parameters
@@ -44,6 +44,7 @@ _MOST_PARAMETERS = 1024  # of which the eigenvectors of G are made: in some 0.2 
 _LARGEST, _FACTOR = 1e-2, 30  # of the probabilities that count as next to none, tried in turn
 _ROUNDS = 3  # of the projection, each of which takes away what rounding has left
 _MOVED = 1.0  # logits that the direction must move somewhere: a search far out has moved them by 10
+_TINY = float(np.finfo(np.float32).tiny)
 _PART = 1e-3  # of the largest part that a feature has in a direction, below which it has none
 _ROUNDINGS = 16  # of a logit, that an example may lose: of its sum of products, and of d
 
@@ -101,7 +102,9 @@ def find_direction(params: Params, batch: Batch, penalty: Penalty, centre: Array
 
 
 def may_be_unpenalised(penalty: Penalty) -> bool:
-    """Whether a feature may be without penalty: also where that is not known, inside jit.
+    """Whether a feature may be without penalty: also if that is not known, as inside jit.
+
+    Less than the normal numbers of float32 may be rounded to zero there.
 
     >>> may_be_unpenalised(Penalty(0.1)), may_be_unpenalised(Penalty(0.1, jnp.array([1.0, 0.0])))
     (False, True)
@@ -110,7 +113,7 @@ def may_be_unpenalised(penalty: Penalty) -> bool:
     known = all(
         not isinstance(a, Tracer) and getattr(a, "is_fully_addressable", True) for a in values
     )
-    return not known or any((np.asarray(jax.device_get(a)) == 0).any() for a in values)
+    return not known or any((np.abs(jax.device_get(a)) < _TINY).any() for a in values)
 
 
 def judged(end: End, batch: Batch, penalty: Penalty, centre: Array) -> End:

@@ -175,6 +175,7 @@ def test_which_penalties_may_be_none():
     assert may_be_unpenalised(jaxlr.Penalty())
     assert not may_be_unpenalised(jaxlr.Penalty(jnp.array([0.1, 1.0]), jnp.ones(3)))
     assert may_be_unpenalised(jaxlr.Penalty(jnp.array([0.1, 0.0])))
+    assert may_be_unpenalised(jaxlr.Penalty(1e-50))  # zero in float32
     seen = []
     jax.jit(lambda l2: seen.append(may_be_unpenalised(jaxlr.Penalty(l2))))(0.1)
     assert seen == [True]
