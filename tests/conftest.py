@@ -1,4 +1,8 @@
-"""What every test runs under: no silent rank promotion, both dtypes, programs kept on disk."""
+"""What every test runs under: no silent rank promotion, both dtypes, how programs are compiled.
+
+Tests have little data: their programs are compiled quickly, without most optimisations. With
+JAXLR_TEST_PROGRAMS=optimised all programs are compiled as those of users with much data.
+"""
 
 import os
 from pathlib import Path
@@ -6,6 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 from jax._src import compiler
+
+from jaxlr import compiling
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -17,6 +23,15 @@ _PROGRAMS = {
 for _name, _value in _PROGRAMS.items():
     os.environ.setdefault(_name.upper(), str(_value))
     jax.config.update(_name, type(_value)(os.environ[_name.upper()]))
+
+# In the environment, for the processes that a test starts.
+OPTIMISED = os.environ.get("JAXLR_TEST_PROGRAMS") == "optimised"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not OPTIMISED))
+jax.config.update("jax_disable_most_optimizations", not OPTIMISED)
+if OPTIMISED:
+    compiling._LITTLE = -1
+elif jax.__version_info__ < (0, 11):  # an older part of XLA, which later ones no longer know
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
 @pytest.fixture(params=["float32", "float64"])

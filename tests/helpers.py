@@ -54,7 +54,12 @@ def plain_loss(params, batch, penalty=NO_PENALTY):
 
 
 def _quick_options():
-    """Compiler options for programs that run once on little data: those that this JAX knows."""
+    """Compiler options for programs that run once on little data: those that this JAX knows.
+
+    None where all programs are to be compiled as users' are (see conftest.py).
+    """
+    if not jax.config.read("jax_disable_most_optimizations"):
+        return {}
     options = {
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
