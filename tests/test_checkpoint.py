@@ -180,6 +180,7 @@ def test_counts_without_a_name_are_refused_before_a_file_is_there(path, monkeypa
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_counts_of_another_name_or_another_code_are_another_call(path, monkeypatch):
     batch, _ = arguments()
 
@@ -211,6 +212,7 @@ def test_released_counts_have_names(path):
         equal(again, first)
 
 
+@pytest.mark.slow
 def test_a_function_of_a_script_is_known_by_what_it_computes(tmp_path):
     script = """
 import sys, jax, jax.numpy as jnp, jaxlr

@@ -69,7 +69,10 @@ def directions(u, rng):
         )
 
 
-@pytest.mark.parametrize("name", ["binary", "softmax", "wide", "wide softmax", "collinear"])
+WIDE = [pytest.param(name, marks=pytest.mark.slow) for name in ("wide", "wide softmax")]
+
+
+@pytest.mark.parametrize("name", ["binary", "softmax", *WIDE, "collinear"])
 def test_every_input_by_differences_of_fits(quick_programs, name):
     u = drawn(name)
     rng = np.random.default_rng(0)
@@ -91,7 +94,7 @@ def test_every_input_by_differences_of_fits(quick_programs, name):
         np.testing.assert_allclose(pulled, pushed, rtol=1e-9, err_msg=what)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_singular_systems_have_the_answer_of_least_norm(quick_programs, n_classes):
     # Two features of which one is penalised, one that repeats another, and a constant one.
     _, batch = problem(2, 25, n_classes, weights=True, soft=True)

@@ -160,6 +160,7 @@ def test_lanes_and_derivatives_are_those_of_the_matrix(x64, low_rank, monkeypatc
     np.testing.assert_allclose(slopes, exact_slopes, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stall_makes_the_curvature_anew_before_it_is_believed(monkeypatch, no_caches):
     """Features that are almost copies: the first P knows nothing of what tells them apart.
 

@@ -31,7 +31,10 @@ def test_a_path_is_a_polynomial_of_the_logarithm_through_its_leaders(x64):
         assert (np.asarray(path.leaders[f]) % 3 == f).all()
 
 
-@pytest.mark.parametrize("m", [400, 40_000])  # led by pilots; from a sample
+SAMPLED = pytest.param(40_000, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("m", [400, SAMPLED])  # led by pilots; from a sample
 def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
     _, batch = problem(5, m)
     penalties = jaxlr.Penalty(jnp.geomspace(1e-7, 1e-1, 70))

@@ -60,7 +60,7 @@ def _misleading(kind):
 
 
 @pytest.mark.parametrize("kind", ["without weight", "one class", "separable", "opposite"])
-@pytest.mark.parametrize("l2", [0.0, 1e-4])
+@pytest.mark.parametrize("l2", [0.0, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_a_sample_that_misleads_costs_passes_only(x64, small_samples, kind, l2):
     batch, penalty = _misleading(kind), jaxlr.Penalty(jnp.array(l2))
     solution = jaxlr.fit(batch, penalty).raise_if_failed()

@@ -100,8 +100,12 @@ def run(code, devices):
     ("axes", "functions"),
     [
         ("Mesh", "[recipe, sweep, fit]"),
-        ("as it comes", "[recipe, sweep]"),
-        ("Explicit", "[cross_validate, bootstrap, fit, value_and_grad, leave_one_out]"),
+        pytest.param("as it comes", "[recipe, sweep]", marks=pytest.mark.slow),
+        pytest.param(
+            "Explicit",
+            "[cross_validate, bootstrap, fit, value_and_grad, leave_one_out]",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_over_two_devices_is_as_on_one(axes, functions):

@@ -248,7 +248,7 @@ def exact_loss(params, X, y, l2):
     return np.mean(np.logaddexp(0, Z) - y * Z) + l2 / 2 * (w @ w)
 
 
-@pytest.mark.parametrize("function", ["fit", "sweep"])
+@pytest.mark.parametrize("function", ["fit", pytest.param("sweep", marks=pytest.mark.slow)])
 def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels(dtype, function):
     rng = np.random.default_rng(0)
     X, y = np.tile(rng.normal(size=(40, 6)), 2).astype(dtype), rng.random(12).astype(dtype)
@@ -266,6 +266,7 @@ def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels
     np.testing.assert_allclose(solution.loss, optimum, rtol=10 * np.finfo(dtype).eps)
 
 
+@pytest.mark.slow
 def test_repeated_examples_with_weights_have_the_optimum_of_their_mean_labels(dtype):
     """Of features more than examples that count, none may be their rounding alone."""
     fit = jax.jit(lambda batch: jaxlr.fit(batch))
@@ -284,6 +285,7 @@ def test_repeated_examples_with_weights_have_the_optimum_of_their_mean_labels(dt
         assert np.linalg.norm(solution.params.w) < 1000
 
 
+@pytest.mark.slow
 def test_examples_of_low_rank_without_penalty_have_the_optimum_of_their_few_features(dtype):
     """Rounding makes a dozen features of three; taken for features they lead far away."""
     fit = jax.jit(lambda batch: jaxlr.fit(batch))
