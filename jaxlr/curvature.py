@@ -229,13 +229,13 @@ def factorise(curvature: Curvature, penalty: Penalty) -> Factor:
         unscale = jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, diagonal, 1)), 0)
         # P = LᵀL, positive definite even in rounding; products are cheaper than solves.
         scaled = jnp.where(unit > 0, 1, block * (unscale[:, None] * unscale[None]))
-        return _root_of_inverse(scaled) * unscale[None]
+        return root_of_inverse(scaled) * unscale[None]
 
     return Factor(jax.vmap(invert)(H), centre)
 
 
 @jax.custom_jvp
-def _root_of_inverse(A: Array) -> Array:
+def root_of_inverse(A: Array) -> Array:
     """Return `L = F⁻¹` with `A + jitter·I = FFᵀ`, the jitter as small as lets it succeed, `(r, r)`.
 
     A has a unit diagonal.
@@ -256,15 +256,15 @@ def _root_of_inverse(A: Array) -> Array:
     return with_lanes(_inverse_of_triangle)(factor)
 
 
-@_root_of_inverse.defjvp
-def _root_of_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+@root_of_inverse.defjvp
+def root_of_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """`dL = −Φ(L dA Lᵀ)·L`, Φ the lower triangle with half of its diagonal.
 
     From `dF = F·Φ(F⁻¹ dA F⁻ᵀ)`: Murray, Differentiation of the Cholesky decomposition, 2016,
     equation 8. The loop that looks for the jitter, which is held, has no reverse mode.
     """
     (A,), (dA,) = primals, tangents
-    L = _root_of_inverse(A)
+    L = root_of_inverse(A)
     M = L @ dA @ L.T
     return L, -(jnp.tril(M) - jnp.diag(jnp.diagonal(M)) / 2) @ L
 

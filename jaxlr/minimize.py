@@ -105,6 +105,16 @@ def with_another(search: Search, preconditioned: Array) -> Search:
     )
 
 
+def is_blind(search: Search) -> Array:
+    """Whether P sees nothing of a gradient that is not zero: then a small decrement says nothing.
+
+    As where all examples are saturated, and the curvature vanishes. A gradient whose squares
+    vanish is as good as zero.
+    """
+    least = jnp.finfo(search.x.dtype).tiny ** 0.5
+    return (search.decrement == 0) & (jnp.abs(search.grad) > least).any()
+
+
 def minimize(
     value_and_grad: Callable[[Array], tuple[Array, Array]],
     precondition: Callable[[Array], Array],
@@ -195,7 +205,8 @@ def advance(
     halved = accepted & (first | (new_norm <= search.milestone / 2))
     stalls = jnp.where(halved, 0, search.stalls + flat.astype(jnp.int32))
     # Written so that NaN is on the failing side of each comparison.
-    status = jnp.where(accepted & (decrement <= tol), Status.CONVERGED, RUNNING)
+    blind = is_blind(search._replace(grad=grad, decrement=decrement))
+    status = jnp.where(accepted & ~blind & (decrement <= tol), Status.CONVERGED, RUNNING)
     lost = (stalls >= _STALLS) | (step < eps)
     status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
     status = jnp.where(first & ~finite, Status.NOT_FINITE, status)

@@ -24,7 +24,7 @@ come near stay within the tolerance of a few roundings of a logit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxlr import lapack
-from jaxlr.curvature import centre_of, gram
+from jaxlr.curvature import centre_of, gram, root_of_inverse
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
 from jaxlr.solve import End
@@ -43,6 +43,7 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status, ridge
 _MOST_PARAMETERS = 1024  # of which the eigenvectors of G are made: in some 0.2 s
 _LARGEST, _FACTOR = 1e-2, 30  # of the probabilities that count as next to none, tried in turn
 _ROUNDS = 3  # of the projection, each of which takes away what rounding has left
+_LONG = 20.0  # logits that the largest part of a direction moves
 _MOVED = 1.0  # logits that the direction must move somewhere: a search far out has moved them by 10
 _TINY = float(np.finfo(np.float32).tiny)
 _PART = 1e-3  # of the largest part that a feature has in a direction, below which it has none
@@ -182,21 +183,42 @@ def _unseen_part(
     # examples, as far as the features' spreads tell: else what R pins down would leak into it.
     spread = jnp.repeat(jnp.append(_spreads(batch, centre), 1), columns)
     basis = jnp.where(unseen[None], vectors * (spread / scale)[:, None], 0)
-    U, sizes, _ = lapack.svd(basis)
-    U = jnp.where(sizes > 8 * jnp.finfo(dtype).eps * sizes[0], U, 0)
+    sizes = jnp.sqrt((basis**2).sum(axis=0))
+    basis = basis / jnp.where(sizes > 0, sizes, 1)[None]
+    inner = _product(basis.T, basis) + jnp.diag((sizes == 0).astype(dtype))
+    root = root_of_inverse(inner)
     whole = jnp.concatenate([params.w, (params.b + centre @ params.w)[None]]).reshape(-1)
-    first = U @ (U.T @ (whole * free * spread)) / spread
+    # And the one that the labels ask for where all logits are zero: R has no part in it.
+    wanted = _effect(overlap, turned(jnp.zeros_like(whole)), batch, centre).wanted
+
+    def nearest(x: Array) -> Array:
+        return _product(basis, _product(root.T, _product(root, _product(basis.T, x)))) / spread
+
+    first = jnp.stack([nearest(whole * free * spread), nearest(_flat(wanted) * free / spread)])
+    largest = jnp.abs(first[1] * spread).max()
+    first = first.at[1].multiply(_LONG / jnp.where(largest > 0, largest, 1))
 
     def project(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        """Return d without what R sees of it, and whether examples lost and won by d."""
+        """Return directions without what R sees of them, and whether examples lost and won."""
         d, *_ = state
-        seen, lost, won = _effect(overlap, turned(d), batch, centre)
-        g = jnp.concatenate([seen.w, seen.b[None]]).reshape(-1) * free / scale
-        return d - vectors @ (inverse * (vectors.T @ g)) / scale, lost, won
+        effect = jax.vmap(lambda d: _effect(overlap, turned(d), batch, centre))(d)
+        g = jax.vmap(_flat)(effect.seen) * (free / scale)[None]
+        seen = _product(_product(g, vectors) * inverse[None], vectors.T) / scale[None]
+        return d - seen, effect.lost, effect.won
 
-    start = first, jnp.array(False), jnp.array(False)
-    d, lost, won = lax.fori_loop(0, _ROUNDS, project, start)
-    return Direction(turned(d), won & ~lost, won)
+    none = jnp.zeros(len(first), bool)
+    d, lost, won = lax.fori_loop(0, _ROUNDS, project, (first, none, none))
+    separates = won & ~lost
+    chosen = jnp.argmax(separates)
+    return Direction(turned(d[chosen]), separates.any(), won.any())
+
+
+def _flat(d: Params) -> Array:
+    return jnp.concatenate([d.w, d.b[None]]).reshape(-1)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _spreads(batch: Batch, centre: Array) -> Array:
@@ -223,30 +245,41 @@ def _overlap(Z: Array, Y: Array, share: Array) -> Array:
     return own * (q.sum(axis=0, keepdims=True) * q)[None] - q[:, None] * q[None]
 
 
-def _effect(
-    overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: Array
-) -> tuple[Params, Array, Array]:
-    """Return G·d, and whether any example loses or wins by d, from one pass over X."""
-    dtype = d.w.dtype
+class _Effect(NamedTuple):
+    seen: Params  # G·d
+    wanted: Params  # what falls fastest where all logits are zero: Σ cᵢ(yᵢ − 1/K)x̃ᵢ/Σ cᵢ
+    lost: Array  # whether an example loses by d
+    won: Array  # whether one wins
 
-    def sums(tile: Batch) -> tuple[Params, Array, Array, Array]:
+
+def _effect(overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: Array) -> _Effect:
+    """Return what a direction does, from one pass over X."""
+    dtype, K = d.w.dtype, batch.n_classes
+    spread = jnp.abs(d.w).reshape(batch.n_features, -1).max(axis=1)
+
+    def sums(tile: Batch) -> tuple[Any, Array]:
         tile = cast(tile, dtype)
         X = tile.X - centre[:, None]
         u = logits(d, X)
+        # What the largest part of d does, and rounding leaves where it does nothing.
+        reach = (spread[:, None] * jnp.abs(X)).max()
         # A difference from the centre has the rounding of what it is a difference of.
         size = logits(jax.tree.map(jnp.abs, d), jnp.abs(tile.X) + jnp.abs(centre)[:, None])
         gain = _gain(u, tile.y)
-        rounding = _ROUNDINGS * jnp.finfo(dtype).eps * jnp.atleast_2d(size).max(axis=0)
+        rounding = _ROUNDINGS * jnp.finfo(dtype).eps * (jnp.atleast_2d(size).max(axis=0) + reach)
         there = True if tile.weights is None else tile.weights > 0
         lost = (there & ~(gain.min(axis=0) >= -rounding)).astype(dtype).sum()
         won = (there & (gain.max(axis=0) > jnp.maximum(_MOVED, rounding))).astype(dtype).sum()
         Mu = jnp.einsum("klt,lt->kt", overlap(tile), jnp.atleast_2d(u), precision="highest")
         Mu = weighted(tile.weights, Mu).reshape(u.shape)
         seen = Params(feature_sums(X, Mu), intercept_sums(tile, Mu))
-        return seen, total_weight(tile, dtype), lost, won
+        pull = weighted(tile.weights, tile.y - 1 / K)
+        wanted = Params(feature_sums(X, pull), intercept_sums(tile, pull))
+        return _Effect(seen, wanted, lost, won), total_weight(tile, dtype)
 
-    seen, total, lost, won = sum_over_tiles(sums, batch)
-    return jax.tree.map(lambda a: a / total, seen), lost > 0, won > 0
+    effect, total = sum_over_tiles(sums, batch)
+    seen, wanted = jax.tree.map(lambda a: a / total, effect[:2])
+    return _Effect(seen, wanted, effect.lost > 0, effect.won > 0)
 
 
 def _gain(u: Array, Y: Array) -> Array:

@@ -123,7 +123,8 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     """Return the curvature that L is to be made of anew, from one pass.
 
     Where the step is being shortened that of the place misleads, as it does far out, where it
-    vanishes: that of halfway to the null model is safer, and half of that the next time.
+    vanishes: that of halfway to the null model without the offset is safer, and half of that the
+    next time.
 
     Args:
         state, L: of one lane.
@@ -156,6 +157,7 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
     first = ~jnp.isfinite(search.value)  # nothing is known yet of its point
     anew = minimize.with_another(search, preconditioned)
     found = (anew.status == minimize.RUNNING) & (anew.decrement <= task.tol)
+    found &= ~minimize.is_blind(anew)
     status = jnp.where(found, Status.CONVERGED, anew.status).astype(jnp.int32)
     anew = anew._replace(status=status)
     anew = State(
@@ -174,12 +176,14 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
 
 def _share(state: State) -> Array:
     search = state.search
-    return jnp.where((search.step == 1) | _precise(search), 1, state.share / 2)
+    misled = (search.step != 1) | minimize.is_blind(search)
+    return jnp.where(misled & ~_precise(search), state.share / 2, 1)
 
 
 def _precise(search: minimize.Search) -> Array:
     """Whether the curvature is that of the optimum, and what shortens steps is rounding."""
-    return search.decrement <= jnp.finfo(search.x.dtype).eps ** 0.5 * jnp.abs(search.value)
+    small = jnp.finfo(search.x.dtype).eps ** 0.5 * jnp.abs(search.value)
+    return (search.decrement <= small) & ~minimize.is_blind(search)
 
 
 def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Callable, Callable]:
@@ -207,7 +211,8 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     search = minimize.advance(before, *functions(L, batch, penalty, task), task.tol)
     lost = running & (search.status == Status.PRECISION_REACHED)
     passed = state.passed + 1
-    due = lost | (passed == _STAGE)
+    blind = running & minimize.is_blind(search)
+    due = lost | blind | (passed == _STAGE)
     # At the rate of these passes, so many are still to come.
     rate = jnp.log(state.before / search.decrement) / _STAGE
     slow = ~(jnp.log(search.decrement / task.tol) <= price * rate) & jnp.isfinite(state.before)
@@ -229,7 +234,7 @@ def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) 
     status = jnp.where(lost & ~settled, minimize.RUNNING, search.status)
     running = status == minimize.RUNNING
     out = running & (search.num_passes >= task.max_passes)
-    pays = (slow & ~believed & ~too_dear) | (lost & ~settled)
+    pays = (slow & ~believed & ~too_dear) | (lost & ~settled) | blind
     search = search._replace(status=jnp.where(out, Status.OUT_OF_PASSES, status).astype(jnp.int32))
     return State(
         search,
