@@ -163,7 +163,7 @@ def _unseen_part(
         share: the probability up to which a class counts as none.
     """
     dtype, columns = params.w.dtype, params.w.size // batch.n_features
-    free = jnp.repeat(jnp.append(free, batch.intercept), columns)
+    free = jnp.repeat(jnp.append(free, batch.intercept), columns).astype(dtype)
 
     def overlap(tile: Batch) -> Array:
         return _overlap(logits(params, tile.X, tile.offset), tile.y, share)
@@ -172,10 +172,10 @@ def _unseen_part(
         d = d.reshape(-1, *params.b.shape)
         return Params(d[:-1], d[-1])
 
-    G = gram(overlap, batch, centre)[0] * (free[:, None] & free[None])
+    G = gram(overlap, batch, centre)[0] * free[:, None] * free[None]
     diagonal = jnp.diagonal(G)
     scale = jnp.where(diagonal > 0, jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
-    correlation = G / (scale[:, None] * scale[None]) + jnp.diag((~free).astype(dtype))
+    correlation = G / (scale[:, None] * scale[None]) + jnp.diag(1 - free)
     values, vectors = lapack.eigh(jnp.nan_to_num(correlation))
     unseen = values <= 8 * jnp.finfo(dtype).eps * (len(values) ** 0.5 + values[-1])
     inverse = jnp.where(unseen, 0, 1 / jnp.where(unseen, 1, values))

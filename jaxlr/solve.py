@@ -137,7 +137,7 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     share = _share(state)
     place = jax.tree.map(lambda a, b: b + share * (a - b), here, null)
     if batch.offset is not None:
-        batch = dataclasses.replace(batch, offset=share * batch.offset)
+        batch = dataclasses.replace(batch, offset=share * batch.offset.astype(share.dtype))
     make = make_curvature if is_low_rank(L) else exact_curvature  # of L's form
     return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
 
