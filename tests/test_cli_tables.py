@@ -7,6 +7,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.cli import data, fit, memory, sweep, work
+from jaxlr.cli import data, fit, memory, predicting, sweep, work
 from jaxlr.model_file import load_model
 from jaxlr_command import app
 
@@ -237,6 +238,27 @@ def test_the_positive_class_is_whose_odds_are_told(people, tmp_path):
     due = 1 / (1 + np.exp(yes["(intercept)"] + yes["age"] * x))
     np.testing.assert_allclose(found["probability_no"], due, atol=1e-4)
     assert found["prediction"].tolist() == np.where(due > 0.5, "no", "yes").tolist()
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep", "predict"])
+def test_a_refusal_leaves_no_file_open(people, tmp_path, monkeypatch, command):
+    """Else pyarrow's threads may read ahead while the process ends, and abort it."""
+    path, model = tmp_path / "a.csv", tmp_path / "m.npz"
+    people.to_csv(path, index=False)
+    options = ("--target", "sick", "--features", "age")
+    assert run("fit", path, *options, "-o", model).exit_code == 0
+    files, made = [], pa.OSFile
+    monkeypatch.setattr(pa, "OSFile", lambda *args: files.append(made(*args)) or files[-1])
+    monkeypatch.setattr(data, "rows_of_chunk", lambda _: 7)
+    monkeypatch.setattr(predicting, "rows_of_chunk", lambda _: 7)
+    people.assign(age=["40", "old", *["50"] * 118], w=-1.0).to_csv(path, index=False)
+    args = (model, path) if command == "predict" else (path, *options, "--weights", "w")
+    result = run(command, *args)
+    assert result.exit_code == 2
+    assert "line 3" in result.stderr if command == "predict" else "it is -1" in result.stderr
+    assert result.exc_info is not None  # which holds the traceback
+    assert len(files) == 1
+    assert files[0].closed
 
 
 @pytest.mark.parametrize("given", ["0", "0.0", "00"])
