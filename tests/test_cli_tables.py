@@ -240,6 +240,26 @@ def test_the_positive_class_is_whose_odds_are_told(people, tmp_path):
     assert found["prediction"].tolist() == np.where(due > 0.5, "no", "yes").tolist()
 
 
+@pytest.mark.parametrize("words", [("no", "Yes"), ("FALSE", "true"), ("false", "True")])
+def test_capitals_do_not_say_whose_odds_are_told(people, tmp_path, words):
+    path = tmp_path / "a.csv"
+    sick = (people["sick"] == "yes").to_numpy()
+    city = np.where(np.arange(120) % 3 == 0, "aalen", np.where(sick, "Bern", "Ulm"))
+    people.assign(sick=np.where(sick, words[1], words[0]), city=city).to_csv(path, index=False)
+    found = data.read(path, data.Reading("sick", ("age", "city")))
+    assert found.class_names == list(words)
+    np.testing.assert_array_equal(found.batch.y, sick)
+    base = max(("aalen", "Bern", "Ulm"), key=city.tolist().count)
+    others = [level for level in ("aalen", "Bern", "Ulm") if level != base]
+    assert found.feature_names == ["age", *(f"city={level}" for level in others)]
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep", "predict", "inspect", "audit"])
+def test_help_is_no_wider_than_a_terminal(monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run(command, "--help").stdout.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("command", ["fit", "sweep", "predict"])
 def test_a_refusal_leaves_no_file_open(people, tmp_path, monkeypatch, command):
     """Else pyarrow's threads may read ahead while the process ends, and abort it."""
