@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 
 import jax.numpy as jnp
@@ -279,6 +280,27 @@ def test_a_refusal_leaves_no_file_open(people, tmp_path, monkeypatch, command):
     assert result.exc_info is not None  # which holds the traceback
     assert len(files) == 1
     assert files[0].closed
+
+
+def test_classes_that_the_model_does_not_have_are_told(people, tmp_path, monkeypatch):
+    path, model, out = tmp_path / "a.csv", tmp_path / "m.npz", tmp_path / "p.csv"
+    people.to_csv(path, index=False)
+    assert run("fit", path, "--target", "sick", "--features", "age", "-o", model).exit_code == 0
+    monkeypatch.setattr(predicting, "rows_of_chunk", lambda _: 7)
+    assert "a class that" not in run("predict", model, path, "-o", out).stdout
+    sick = people["sick"].to_numpy(object)
+    for others, told in (
+        (["maybe"], "1 row has a class that the model does not have: maybe."),
+        (["maybe", "No", "maybe"], "3 rows have a class that the model does not have: maybe, No."),
+        ([*"abcdefghijklmn"], "14 rows have a class .*: a, b, c, d, e, f, g, h, i, j, k, l, ….$"),
+    ):
+        people.assign(sick=[*others, None, *sick[len(others) + 1 :]]).to_csv(path, index=False)
+        text = run("predict", model, path, "-o", out).stdout
+        assert re.search(told, text, re.MULTILINE), text
+        assert f"The {119 - len(others)} rows whose class is known" in text
+        content = json.loads(run("predict", model, path, "-o", out, "--json").stdout)
+        assert content["unknown"] == len(others)
+        assert content["unknown_classes"] == list(dict.fromkeys(others))[:13]
 
 
 @pytest.mark.parametrize("given", ["0", "0.0", "00"])
