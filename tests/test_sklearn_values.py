@@ -131,7 +131,7 @@ def test_text_is_named_where_it_is_predicted_from():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_labels_that_are_missing_are_counted(estimator):
-    words = [["no", "yes"][i % 2] for i in range(60)]
+    words: list[Any] = [["no", "yes"][i % 2] for i in range(60)]
     words[3] = words[5] = None
     numbers = [None if word is None else float(word == "yes") for word in words]
     arrow = pd.ArrowDtype(pa.string())

@@ -10,7 +10,7 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
     _check_head(file, list(heads))
 
     def chunks(names: Sequence[str], rows: int) -> Iterator[Chunk]:
-        def batches() -> Iterator[tuple[Any, float]]:
+        def batches() -> Generator[tuple[Any, float]]:
             # Closed whatever happens: pyarrow's threads read ahead, and none is to be at it when
             # the process ends.
             with pa.OSFile(str(path)) as raw:
