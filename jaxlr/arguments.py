@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxlr.types import Array, Penalty
+from jaxlr.types import Array, Penalty, check_no_table
 
 _Function = TypeVar("_Function", bound=Callable)
 
@@ -78,6 +78,31 @@ def says_what_is_due(fun: _Function) -> _Function:
             raise TypeError(f"{fun.__name__} has no argument {name}: give {said}.")
         with jax.transfer_guard("allow"):
             return fun(*args, **kwargs)
+
+    return cast(_Function, checked)
+
+
+def takes_arrays(fun: _Function) -> _Function:
+    """Return a jitted function that says what is due where it is given a table or a column.
+
+    JAX would only say that it cannot interpret it. Inside jit nothing changes.
+
+    >>> import pandas as pd
+    >>> twice = takes_arrays(jax.jit(lambda x: 2 * x))
+    >>> twice(jnp.array(3)).item(), jax.jit(twice)(3).item()
+    (6, 6)
+    >>> twice(pd.Series([1, 2]))
+    Traceback (most recent call last):
+    ...
+    TypeError: x is a Series where an array is due: give jnp.asarray(np.asarray(x)).
+    """
+    names = tuple(inspect.signature(fun).parameters)
+
+    @functools.wraps(fun)
+    def checked(*args, **kwargs):
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+            check_no_table(name, value)
+        return fun(*args, **kwargs)
 
     return cast(_Function, checked)
 

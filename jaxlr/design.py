@@ -158,12 +158,13 @@ def _base_first(found: Mapping[str, float]) -> tuple[str, ...]:
 def in_order(names: Any) -> list[str]:
     """Return levels in order: as numbers if all of them are, else by the alphabet.
 
-    >>> in_order(["10", "9"]), in_order(["b", "a"])
-    (['9', '10'], ['a', 'b'])
+    Capitals count as small letters: of `no` and `Yes` the second is `Yes`.
+
+    >>> in_order(["10", "9"]), in_order(["b", "a"]), in_order(["a", "B", "A"])
+    (['9', '10'], ['a', 'b'], ['A', 'a', 'B'])
     """
-    return sorted(names, key=lambda s: (float(s), s)) if all(map(is_number, names)) else (
-        sorted(names)
-    )  # fmt: skip
+    are_numbers = all(map(is_number, names))
+    return sorted(names, key=lambda s: (float(s) if are_numbers else s.casefold(), s))
 
 
 # --- Labels -------------------------------------------------------------------------------------

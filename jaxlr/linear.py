@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlr.arguments import takes_arrays
 from jaxlr.losses import BINARY, SOFTMAX
 from jaxlr.types import Array, Params, check_linear
 
@@ -42,6 +43,7 @@ def logits(params: Params, X: Array, offset: Array | None = None) -> Array:
     return Z if offset is None else Z + offset
 
 
+@takes_arrays
 @jax.jit
 def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Array:
     """Return `σ(Z)`, the probability of class 1, `(m,)`; or `softmax(Z)`, `(K, m)`.
@@ -53,6 +55,7 @@ def predict_proba(params: Params, X: Array, offset: Array | None = None) -> Arra
     return (BINARY if Z.ndim == 1 else SOFTMAX).probability(Z)
 
 
+@takes_arrays
 @jax.jit
 def predict(params: Params, X: Array, offset: Array | None = None) -> Array:
     """Return the most likely class of each example: `(m,)` integers.

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlr.arguments import takes_arrays
 from jaxlr.losses import (
     PointwiseLoss,
     label_probabilities,
@@ -26,6 +27,7 @@ from jaxlr.tiles import common_dtype
 from jaxlr.types import Array, LazyWeights, check_numbers, logit_shape
 
 
+@takes_arrays
 @jax.jit
 def log_loss(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the mean of the loss, `Σ cᵢℓᵢ / Σ cᵢ`.
@@ -48,6 +50,7 @@ def log_loss(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     return _mean(pointwise.value_and_residual(Z, y)[0], weights)
 
 
+@takes_arrays
 @jax.jit
 def accuracy(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the share of examples whose most likely class is right.
@@ -70,6 +73,7 @@ def accuracy(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> 
     return _mean(jnp.where(unknown, jnp.nan, right), weights)
 
 
+@takes_arrays
 @jax.jit
 def roc_auc(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the area under the ROC curve: how often a positive is ranked above a negative.
@@ -95,6 +99,7 @@ def roc_auc(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> A
     return one_against_rest(softmax_log_probability(Z), y, weights).mean()
 
 
+@takes_arrays
 @jax.jit
 def brier_score(Z: Array, y: Array, weights: Array | LazyWeights | None = None) -> Array:
     """Return the mean squared residual, `Σ cᵢ‖aᵢ − yᵢ‖² / Σ cᵢ`.
@@ -116,6 +121,7 @@ def brier_score(Z: Array, y: Array, weights: Array | LazyWeights | None = None) 
     return _mean(squares if Z.ndim == 1 else squares.sum(axis=0), weights)
 
 
+@takes_arrays
 @functools.partial(jax.jit, static_argnames=("num_bins",))
 def calibration_error(
     Z: Array, y: Array, weights: Array | LazyWeights | None = None, num_bins: int = 15

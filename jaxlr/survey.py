@@ -14,6 +14,7 @@ from jaxlr.tables.lookalikes import COMMAS, lookalike
 from jaxlr.tables.table import short
 from jaxlr.tables.values import by_value, is_numeric, levels, numbers
 
+_EMPTY = "has no values"
 _MOST_LEVELS = 100  # of a column that the user did not say holds levels
 _MOST_CLASSES = 1000
 _FEW_CLASSES = 10  # as many of 5% and 10%, or of dates, may be classes
@@ -127,7 +128,7 @@ def survey(chunks: Iterable[Chunk], table: Table, roles: Roles) -> Survey:
         raise TableError(f"column {roles.weights} of {table.path}: all weights are zero.")
     for name, tally in tallies.items():
         if tally.missing == rows:
-            tallies[name] = tally._replace(trouble="has no values")
+            tallies[name] = tally._replace(trouble=_EMPTY)
         elif tally.levels and name not in roles.categorical:
             most = _FEW_CLASSES if name == roles.target else 0
             trouble = tally.trouble or _disguise(tally, tally.levels, table, most)
@@ -145,7 +146,7 @@ def _check(tallies: dict[str, Tally], table: Table, roles: Roles) -> None:
         advice = f"Leave them out, as by --exclude {','.join(trouble)}"
         if any(name in table.others for name in trouble):
             advice += "; or make numbers or text of what is neither"
-        if any(name not in table.others for name in trouble):
+        if any(name not in table.others and why != _EMPTY for name, why in trouble.items()):
             advice += (
                 "; or say --categorical for a column of levels, and --missing for a word that "
                 "stands for a missing value"

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr import frames
+
 Array: TypeAlias = Any
 """An array, a tracer, or what JAX takes for one."""
 
@@ -192,6 +194,7 @@ def check_array(name: str, value: Any) -> None:
     TypeError: X is a list where an array is due: use Batch.from_rows or Batch.from_columns, or
     give jnp.asarray(X).
     """
+    check_no_table(name, value)
     if isinstance(value, Batch):
         fix = "give batch.X, and batch.offset if there is one"
     else:
@@ -201,6 +204,28 @@ def check_array(name: str, value: Any) -> None:
     except TypeError:
         given = type(value).__name__
         raise TypeError(f"{name} is a {given} where an array is due: {fix}.") from None
+
+
+def check_no_table(name: str, value: Any) -> None:
+    """Raise TypeError when a value is a table or a column, as of pandas: JAX takes none.
+
+    >>> import pandas as pd
+    >>> check_no_table("X", pd.DataFrame({"age": [31, 40]}))
+    Traceback (most recent call last):
+    ...
+    TypeError: X is a DataFrame where an array is due, whose columns are the examples: give
+    jnp.asarray(np.asarray(X, float).T).
+    """
+    given = type(value).__name__
+    if frames.is_table(value):
+        raise TypeError(
+            f"{name} is a {given} where an array is due, whose columns are the examples: give "
+            f"jnp.asarray(np.asarray({name}, float).T)."
+        )
+    if frames.is_column(value):
+        raise TypeError(
+            f"{name} is a {given} where an array is due: give jnp.asarray(np.asarray({name}))."
+        )
 
 
 def check_numbers(name: str, value: Any, such_as: str) -> None:

@@ -16,7 +16,8 @@ _EXAMPLES = """\b
 Examples:
   jaxlr audit
   jaxlr audit mymodel:loss --args mymodel:example
-  jaxlr audit mymodel:loss --grad mymodel:gradient --args point.npz --plot audit.png"""
+  jaxlr audit mymodel:loss --grad mymodel:gradient --args point.npz
+  jaxlr audit mymodel:loss --args point.npz --plot audit.png"""
 
 
 class _Audit(typer.core.TyperCommand):

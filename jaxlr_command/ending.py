@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Iterator
 
 
@@ -16,8 +17,16 @@ def in_a_sentence(code: int = 2) -> Iterator[None]:
         sentence = _sentence(error)
         if sentence is None:
             raise
+        _let_go(error)
         print(f"jaxlr: {sentence}", file=sys.stderr)
         sys.exit(code)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Close the files that the traceback of an error keeps open, as they are being read ahead."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _sentence(error: Exception) -> str | None:

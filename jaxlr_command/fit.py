@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   jaxlr fit patients.csv --target sick
-  jaxlr fit patients.csv --target sick --exclude id,name --impute median -o model.npz
-  jaxlr fit visits.parquet --target left --categorical plan,region --weights count --l2 0.01"""
+  jaxlr fit patients.csv --target sick --exclude id,name -o model.npz
+  jaxlr fit patients.csv --target sick --impute median --l2 0.01
+  jaxlr fit visits.parquet --target left --categorical plan --weights count"""
 
 
 @reads_a_file(needed=True)

@@ -50,9 +50,10 @@ def predict(
 ) -> None:
     """Predict the rows of a file: the class, and the probability of each.
 
-    Of two classes the probability is that of the second. The rows are read and written a
-    chunk at a time, in their order. Missing values are filled in as they were in the fit, and
-    counted. If the file has the target, the log loss and the accuracy are told.
+    Of two classes the probability is that of the positive one, which is the second unless
+    --positive of the fit said otherwise. The rows are read and written a chunk at a time, in
+    their order. Missing values are filled in as they were in the fit, and counted. If the file
+    has the target, the log loss and the accuracy are told.
 
     Exit code: 0; 2 if a file or a row cannot be used, and then nothing is written; 130 if
     interrupted, likewise.

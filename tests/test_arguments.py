@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 import jaxlr
@@ -50,6 +52,29 @@ def test_predictions(predict, n_classes):
         refused(TypeError, words, lambda: call(params, rows.tolist()))  # noqa: B023
     right = np.asarray(params.w).T @ np.asarray(batch.X) + np.asarray(params.b)[..., None]
     np.testing.assert_allclose(jaxlr.logits(params, batch.X), right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("predict", [jaxlr.predict, jaxlr.predict_proba, jaxlr.logits])
+def test_predictions_of_a_table(predict):
+    params, batch = problem(3, 5, 2)
+    table = pd.DataFrame(np.asarray(batch.X).T, columns=[*"abc"])
+    fix = "jnp.asarray(np.asarray(X, float).T)"
+    for X in (table, table.convert_dtypes(), pa.table(dict(table))):
+        words = f"X is a {type(X).__name__} where an array is due, whose columns are the examples: "
+        refused(TypeError, f"{words}give {fix}.", lambda: predict(params, X))  # noqa: B023
+        refused(TypeError, words, lambda: predict(params, X=X))  # noqa: B023
+        given = eval(fix, {"jnp": jnp, "np": np, "X": X})
+        right = predict(params, batch.X)
+        np.testing.assert_allclose(predict(params, given), right, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(predict)(params, given), right, rtol=1e-5)
+
+
+def test_metrics_of_a_column():
+    Z, y = jnp.array([1.0, -1.0, 2.0]), pd.Series([1.0, 0.0, 1.0])
+    for name in ("log_loss", "accuracy", "roc_auc", "brier_score", "calibration_error"):
+        words = "y is a Series where an array is due: give jnp.asarray(np.asarray(y))."
+        refused(TypeError, words, lambda: getattr(jaxlr.metrics, name)(Z, y))  # noqa: B023
+    assert jaxlr.metrics.accuracy(Z, jnp.asarray(np.asarray(y))) == 1
 
 
 DRAWS = {

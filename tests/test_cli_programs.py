@@ -113,6 +113,20 @@ def test_the_users_word_to_jax_stands(nobody_told_jax, monkeypatch, tmp_path):
     assert not setting("jax_enable_compilation_cache")
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_all_programs_are_kept_in_the_users_own_folder(nobody_told_jax, monkeypatch, told):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "own")
+    names = SETTINGS[2:]
+    for name in names:
+        jax.config.update(name, 7)
+        if told:
+            monkeypatch.setenv(name.upper(), "7")
+        else:
+            monkeypatch.delenv(name.upper(), raising=False)
+    use_cache(True)
+    assert [setting(name) for name in names] == ([7, 7] if told else [0, 0])
+
+
 @pytest.mark.parametrize("name", ["file", "none", "relative"])
 def test_a_folder_that_cannot_be_made_is_none(nobody_told_jax, monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)

@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.cli import data, fit, memory, sweep, work
+from jaxlr.cli import data, fit, memory, predicting, sweep, work
 from jaxlr.model_file import load_model
 from jaxlr_command import app
 
@@ -237,6 +239,68 @@ def test_the_positive_class_is_whose_odds_are_told(people, tmp_path):
     due = 1 / (1 + np.exp(yes["(intercept)"] + yes["age"] * x))
     np.testing.assert_allclose(found["probability_no"], due, atol=1e-4)
     assert found["prediction"].tolist() == np.where(due > 0.5, "no", "yes").tolist()
+
+
+@pytest.mark.parametrize("words", [("no", "Yes"), ("FALSE", "true"), ("false", "True")])
+def test_capitals_do_not_say_whose_odds_are_told(people, tmp_path, words):
+    path = tmp_path / "a.csv"
+    sick = (people["sick"] == "yes").to_numpy()
+    city = np.where(np.arange(120) % 3 == 0, "aalen", np.where(sick, "Bern", "Ulm"))
+    people.assign(sick=np.where(sick, words[1], words[0]), city=city).to_csv(path, index=False)
+    found = data.read(path, data.Reading("sick", ("age", "city")))
+    assert found.class_names == list(words)
+    np.testing.assert_array_equal(found.batch.y, sick)
+    base = max(("aalen", "Bern", "Ulm"), key=city.tolist().count)
+    others = [level for level in ("aalen", "Bern", "Ulm") if level != base]
+    assert found.feature_names == ["age", *(f"city={level}" for level in others)]
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep", "predict", "inspect", "audit"])
+def test_help_is_no_wider_than_a_terminal(monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run(command, "--help").stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep", "predict"])
+def test_a_refusal_leaves_no_file_open(people, tmp_path, monkeypatch, command):
+    """Else pyarrow's threads may read ahead while the process ends, and abort it."""
+    path, model = tmp_path / "a.csv", tmp_path / "m.npz"
+    people.to_csv(path, index=False)
+    options = ("--target", "sick", "--features", "age")
+    assert run("fit", path, *options, "-o", model).exit_code == 0
+    files, made = [], pa.OSFile
+    monkeypatch.setattr(pa, "OSFile", lambda *args: files.append(made(*args)) or files[-1])
+    monkeypatch.setattr(data, "rows_of_chunk", lambda _: 7)
+    monkeypatch.setattr(predicting, "rows_of_chunk", lambda _: 7)
+    people.assign(age=["40", "old", *["50"] * 118], w=-1.0).to_csv(path, index=False)
+    args = (model, path) if command == "predict" else (path, *options, "--weights", "w")
+    result = run(command, *args)
+    assert result.exit_code == 2
+    assert "line 3" in result.stderr if command == "predict" else "it is -1" in result.stderr
+    assert result.exc_info is not None  # which holds the traceback
+    assert len(files) == 1
+    assert files[0].closed
+
+
+def test_classes_that_the_model_does_not_have_are_told(people, tmp_path, monkeypatch):
+    path, model, out = tmp_path / "a.csv", tmp_path / "m.npz", tmp_path / "p.csv"
+    people.to_csv(path, index=False)
+    assert run("fit", path, "--target", "sick", "--features", "age", "-o", model).exit_code == 0
+    monkeypatch.setattr(predicting, "rows_of_chunk", lambda _: 7)
+    assert "a class that" not in run("predict", model, path, "-o", out).stdout
+    sick = people["sick"].to_numpy(object)
+    for others, told in (
+        (["maybe"], "1 row has a class that the model does not have: maybe."),
+        (["maybe", "No", "maybe"], "3 rows have a class that the model does not have: maybe, No."),
+        ([*"abcdefghijklmn"], "14 rows have a class .*: a, b, c, d, e, f, g, h, i, j, k, l, ….$"),
+    ):
+        people.assign(sick=[*others, None, *sick[len(others) + 1 :]]).to_csv(path, index=False)
+        text = run("predict", model, path, "-o", out).stdout
+        assert re.search(told, text, re.MULTILINE), text
+        assert f"The {119 - len(others)} rows whose class is known" in text
+        content = json.loads(run("predict", model, path, "-o", out, "--json").stdout)
+        assert content["unknown"] == len(others)
+        assert content["unknown_classes"] == list(dict.fromkeys(others))[:13]
 
 
 @pytest.mark.parametrize("given", ["0", "0.0", "00"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression as Reference
@@ -126,6 +127,29 @@ def test_text_is_named_where_it_is_predicted_from():
     model = LogisticRegression().fit(pd.DataFrame({"age": T}), TWO)
     with pytest.raises(ValueError, match=r"X\[1, 0\] is 'old' \(example 1, feature 0 'age'\)"):
         model.predict(pd.DataFrame({"age": [3, "old"]}))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_labels_that_are_missing_are_counted(estimator):
+    words: list[Any] = [["no", "yes"][i % 2] for i in range(60)]
+    words[3] = words[5] = None
+    numbers = [None if word is None else float(word == "yes") for word in words]
+    arrow = pd.ArrowDtype(pa.string())
+    for y in (
+        *(pd.Series(words, dtype=kind) for kind in ("string", "category", object, arrow)),
+        pd.Series(words, dtype=object).fillna(pd.NA),
+        pd.Series(numbers, dtype="Int64"),
+        pd.Series(numbers, dtype="float64"),
+        pd.DataFrame({"y": pd.Series(words, dtype="string")}),
+        np.array(words, object),
+        words,
+        [float("nan") if word is None else word for word in words],
+        pa.array(words),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^y is missing in 2 of its 60 entries, .* y\[3\]: drop"
+        ):
+            estimator().fit(T[:, None], y)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

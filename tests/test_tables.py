@@ -112,6 +112,20 @@ def test_a_bad_csv_is_refused_and_the_line_named(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", [b"a,b\n1,2\n3,\xff\n", b"a,b\n1,2\n3,4,5\n", b"a,b\n1,2\n"])
+def test_no_file_is_left_open(tmp_path, monkeypatch, text):
+    files, made = [], pa.OSFile
+    monkeypatch.setattr(pa, "OSFile", lambda *args: files.append(made(*args)) or files[-1])
+    error = None
+    try:
+        whole(open_table(csv(tmp_path, text)))
+    except TableError as raised:
+        error = raised  # with its traceback, and all that this holds
+    assert (error is None) == (text == b"a,b\n1,2\n")
+    assert files
+    assert all(file.closed for file in files)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.csv.bz2", "a.svm"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
 def test_wide_encodings_are_named_with_the_remedy(tmp_path, name, encoding):

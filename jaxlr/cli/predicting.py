@@ -22,11 +22,13 @@ from jaxlr.moments import standardised
 from jaxlr.survey import weights_of
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.arrow import from_numpy, from_texts
+from jaxlr.tables.table import one_line
 from jaxlr.tables.values import levels, numbers
 from jaxlr.telling import told_gaps
 
 ENDINGS = (".csv", ".parquet", ".feather")
 UNSEEN = ("refuse", "base")
+_SHOWN = 12  # classes that the model does not have
 
 
 class Options(NamedTuple):
@@ -48,6 +50,8 @@ class Predictions(NamedTuple):
         unseen: how many levels were counted as the base although they are others, by column.
         target: the column of labels, where the file has it.
         labelled: how many rows have a label that the model knows.
+        unknown: how many have a label that it does not know.
+        unknown_classes: the first of these labels.
         weights: the column that weighted log loss and accuracy, or None.
         log_loss, accuracy: on the rows with a label, or None.
     """
@@ -58,6 +62,8 @@ class Predictions(NamedTuple):
     unseen: dict[str, int]
     target: str | None
     labelled: int
+    unknown: int
+    unknown_classes: list[str]
     weights: str | None
     log_loss: float | None
     accuracy: float | None
@@ -101,6 +107,13 @@ def told(found: Predictions, output: Path | None) -> str:
                 for name, count in columns.items()
             ]
             lines.append(f"{what}: {listed(each)}.")
+    if found.unknown:
+        have = "has" if found.unknown == 1 else "have"
+        more = ", …" if len(found.unknown_classes) > _SHOWN else ""
+        lines.append(
+            f"{counted(found.unknown, 'row')} {have} a class that the model does not have: "
+            f"{', '.join(map(one_line, found.unknown_classes[:_SHOWN]))}{more}."
+        )
     if found.log_loss is not None:
         how = "" if found.weights is None else f", weighted by {found.weights}"
         lines.append(
@@ -152,6 +165,7 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
     rows = rows_of_chunk(len(design.features) + len(columns))
     names = class_names(model)
     total, labelled, weight, loss, right = 0, 0, 0.0, 0.0, 0.0
+    strange, strangers = 0, dict[str, None]()
     counts, imputed, unseen = np.zeros(len(names), int), Counter(), Counter()
     try:
         with _sink(output) as write, bar(f"Predicting {path.name}") as advance:
@@ -165,6 +179,9 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
                 total, counts = total + chunk.rows, counts + np.bincount(number, None, len(names))
                 if target:
                     y = labels(design, chunk, table)
+                    others = _others(y, chunk.columns[design.target], table)
+                    strange += len(others)
+                    strangers = dict.fromkeys([*strangers, *dict.fromkeys(others)][: _SHOWN + 1])
                     c = weights_of(chunk, table, weights)
                     labelled, known = labelled + int((y >= 0).sum()), (y >= 0) & (c > 0)
                     own = float(c[known].sum())
@@ -189,10 +206,18 @@ def run(model: Model, path: Path, output: Path | None, options: Options) -> Pred
         dict(unseen),
         next(iter(target), None),
         labelled,
+        strange,
+        list(strangers),
         weights,
         loss if weight else None,
         right if weight else None,
     )
+
+
+def _others(y: np.ndarray, column: Any, table: Table) -> list[str]:
+    """Return the labels that are no classes of the model, nor missing."""
+    places, found = levels(column, table.missing)
+    return [found[k] for k in places[(y < 0) & (places >= 0)].tolist()]
 
 
 def _log_probabilities(

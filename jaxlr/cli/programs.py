@@ -12,6 +12,10 @@ from typing import Any
 import jax
 
 _MOST = 200 * 2**20  # bytes in the folder; `jaxlr sweep` on data of a new shape adds half a MB
+_LEAST = {  # what a program that is kept takes at least
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
 _FAILED = re.compile(r"Error (?:reading|writing) persistent compilation cache entry for '([^']+)'")
 
 
@@ -24,15 +28,16 @@ def use_cache(cache: bool) -> None:
     if not cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return
+    # All programs: together, the small ones take a second or two to compile.
+    for name, least in _LEAST.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, least)
     told = "JAX_COMPILATION_CACHE_DIR" in os.environ or _setting("jax_compilation_cache_dir")
     folder = None if told else _folder()
     if folder is None or not _setting("jax_enable_compilation_cache"):
         return
     _trim(folder, _MOST)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    # All programs: together, the small ones take a second or two to compile.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     # First of the filters, so that no setting of the user's makes an error of it.
     warnings.filterwarnings("always", _FAILED.pattern, UserWarning)
     warnings.showwarning = _mending(folder, warnings.showwarning)

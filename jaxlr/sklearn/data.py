@@ -57,6 +57,7 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
             features whose squares overflow or vanish, or that are integers beyond float64.
         TypeError: sparse X.
     """
+    _check_labels(y)
     given, (X, y) = X, validated(estimator, X, y)
     _check_values(given, X)
     check_classification_targets(y)
@@ -94,6 +95,34 @@ def check(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
         )
     origin = _means(X, weights > 0) if estimator.fit_intercept else np.zeros(X.shape[1])
     return Data(X, y, classes, codes, weights, origin)
+
+
+def _check_labels(y: Any) -> None:
+    """Refuse labels some of which are missing, as None and pandas' NA; NumPy's NaN is a number.
+
+    >>> _check_labels([None, "no", "yes"])
+    Traceback (most recent call last):
+    ...
+    ValueError: y is missing in 1 of its 3 entries, the first is y[0]: drop such examples.
+    """
+    if frames.is_column(y):
+        missing = np.asarray(y.isna() if hasattr(type(y), "isna") else y.is_null(), bool)
+    else:
+        values = np.asarray(y, object if isinstance(y, (list, tuple)) else None)
+        if values.dtype != object or y is None:
+            return
+        missing = np.array([_is_missing(value) for value in values.ravel()], bool)
+    if missing.any():
+        raise ValueError(
+            f"y is missing in {missing.sum()} of its {missing.size} entries, the first is "
+            f"y[{missing.argmax()}]: drop such examples."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def validated(estimator: Any, X: Any, *labels: Any, **options: Any) -> Any:

@@ -37,24 +37,25 @@ def open_columns(path: Path, parquet: bool) -> Table:
         return TableError(f"{path} is no {kind} file, or is damaged: {sentence(error)}")
 
     try:
-        file = opened()
-        schema = file.schema_arrow if parquet else file.schema
+        with opened() as file:
+            schema = file.schema_arrow if parquet else file.schema
+            rows = file.metadata.num_rows if parquet else None
     except failures as error:
         raise complaint(error) from None
     heads = heads_by_name(path, schema.names)
 
     def chunks(names: Sequence[str], rows: int) -> Iterator[Chunk]:
         wanted = [heads[name] for name in names]
-        batches = (_of_parquet if parquet else _of_feather)(opened(), wanted, rows)
         try:
-            yield from in_chunks(batches, names, rows)
+            with opened() as file:
+                batches = (_of_parquet if parquet else _of_feather)(file, wanted, rows)
+                yield from in_chunks(batches, names, rows)
         except failures as error:
             raise complaint(error) from None
 
     kinds = {name: schema.field(head).type for name, head in heads.items()}
     others = {name: str(kind) for name, kind in kinds.items() if not is_plain(kind)}
     place = "row {}".format
-    rows = file.metadata.num_rows if parquet else None
     return Table(
         path, tuple(heads), True, (), chunks, lambda row: place(row + 1), None, others, rows
     )

@@ -6,9 +6,11 @@ the standard library's parser, which counts lines.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,7 @@ SUFFIXES = (".csv", ".tsv")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BLOCK = 2**19  # bytes that are parsed at once; some fifty such blocks are held
 _LONGEST = 2**26  # bytes of a head line
+_BAD_ROW = re.compile(r"Expected (?P<due>\d+) columns, got (?P<got>\d+): (?P<text>.*)", re.DOTALL)
 
 
 class _File(NamedTuple):
@@ -65,7 +68,7 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
         line, names = next(_records(file), (1, []))
         _check_quotes(file)
     except OSError as error:  # of what is packed
-        raise _complaint(file, [], error) from None
+        raise _complaint(file, error) from None
     if not names:
         raise TableError(f"{path} is empty." if names == [] else _open_quote(path, line))
     if any("\ufffd" in name for name in names) and (bad_line := _line_not_utf8(file)):
@@ -74,36 +77,35 @@ def open_csv(path: Path, packed: str | None, delimiter: str, missing: Sequence[s
     _check_head(file, list(heads))
 
     def chunks(names: Sequence[str], rows: int) -> Iterator[Chunk]:
-        bad: list[Any] = []
-
-        def batches() -> Iterator[tuple[Any, float]]:
-            raw, stream = _stream(file, bad, [heads[name] for name in names])
-            size = raw.size()
-            for batch in stream:
-                yield batch, raw.tell() / size
+        def batches() -> Generator[tuple[Any, float]]:
+            # Closed whatever happens: pyarrow's threads read ahead, and none is to be at it when
+            # the process ends.
+            with pa.OSFile(str(path)) as raw:
+                size = raw.size()
+                with _reader(file, raw, [heads[name] for name in names]) as reader:
+                    for batch in reader:
+                        yield batch, raw.tell() / size
 
         try:
-            yield from in_chunks(batches(), names, rows)
+            with contextlib.closing(batches()) as read:
+                yield from in_chunks(read, names, rows)
         except (pa.ArrowInvalid, OSError) as error:
-            raise _complaint(file, bad, error) from None
+            raise _complaint(file, error) from None
 
     return Table(path, tuple(heads), False, words, chunks, lambda row: _place(file, row))
 
 
-def _stream(file: _File, bad: list[Any], heads: list[str]) -> tuple[Any, Any]:
-    """Return a file and the reader of some of its columns, as text; it notes a bad row."""
+def _reader(file: _File, raw: Any, heads: list[str]) -> Any:
+    """Return the reader of some columns of an open file, as text.
+
+    It has no `invalid_row_handler`: no thread of pyarrow's is to need Python, which may be ending.
+    """
     pa, arrow = require("pyarrow", "cli"), require("pyarrow.csv", "cli")
-    raw = pa.OSFile(str(file.path))
-    stream = pa.CompressedInputStream(raw, file.packed) if file.packed else raw
-    return raw, arrow.open_csv(
-        stream,
+    return arrow.open_csv(
+        pa.CompressedInputStream(raw, file.packed) if file.packed else raw,
         # One thread keeps few blocks at once.
         arrow.ReadOptions(block_size=file.block, use_threads=False),
-        arrow.ParseOptions(
-            delimiter=file.delimiter,
-            newlines_in_values=True,
-            invalid_row_handler=lambda row: (bad.append(row), "error")[1],
-        ),
+        arrow.ParseOptions(delimiter=file.delimiter, newlines_in_values=True),
         arrow.ConvertOptions(
             include_columns=heads,
             column_types=dict.fromkeys(heads, pa.string()),
@@ -131,14 +133,14 @@ def _check_head(file: _File, names: list[str]) -> None:
 # --- What is wrong, and where -------------------------------------------------------------------
 
 
-def _complaint(file: _File, bad: list[Any], error: Exception) -> TableError:
-    if bad:
-        due, got = bad[0].expected_columns, bad[0].actual_columns
+def _complaint(file: _File, error: Exception) -> TableError:
+    if bad := _BAD_ROW.search(str(error)):
+        due, got = int(bad["due"]), int(bad["got"])
         records = ((line, len(values or ())) for line, values in _records(file))
         line = next((line for line, length in records if length != due), None)
         return TableError(
             f"line {line or '?'} of {file.path} has {got} value{'s' * (got != 1)} where its head "
-            f"has {due} columns: {short(bad[0].text)}."
+            f"has {due} columns: {short(bad['text'])}."
         )
     if "UTF8" in str(error) and (line := _line_not_utf8(file)):
         return not_utf8(file.path, line)

@@ -51,7 +51,10 @@ def _like(pattern: str) -> Callable[[str], object]:
 
 _PLAIN = "where a plain number is due"
 _COMMA = r"[+-]?(\d*(,\d+)+|\d{1,3}(,\d{3})+\.\d*|\d{1,3}(\.\d{3})+,\d*)([eE][+-]?\d+)?"
-COMMAS = Lookalike("holds numbers with a comma", "where a decimal point is due")
+COMMAS = Lookalike(
+    "holds numbers with a comma",
+    "where digits are written without commas, and with a point before the decimals",
+)
 _NUMBERS = (
     (COMMAS, _like(_COMMA)),
     (
