@@ -254,6 +254,10 @@ def test_help_and_version():
 # --- What is refused ----------------------------------------------------------------------------
 
 
+def begun(*_, **__):
+    pytest.fail("work was begun")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -277,7 +281,7 @@ def test_help_and_version():
 def test_refused_before_the_work_with_exit_code_2(tmp_path, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.npz").mkdir()
-    monkeypatch.setattr(jaxlr, "cross_validate", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(sweep, "cross_validate_and_fit", begun)
     result = run("sweep", *args)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
@@ -304,7 +308,7 @@ def test_an_unwritable_folder_is_refused():
 def test_missing_packages_are_named(tmp_path, monkeypatch, capsys, module, package, extra, args):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(jaxlr, "cross_validate", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(sweep, "cross_validate_and_fit", begun)
     monkeypatch.setattr(sys, "argv", ["jaxlr", *args])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -333,9 +337,9 @@ def test_ctrl_c_ends_the_work_at_once(tmp_path):
     code = f"""
 {ATTENTIVE}
 import os
-import jaxlr
 import jaxlr_command
-jaxlr.cross_validate = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+from jaxlr.cli import sweep
+sweep.cross_validate_and_fit = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 jaxlr_command.main()
 """
     command = [sys.executable, "-c", code, "sweep", "--output", "a.npz"]
