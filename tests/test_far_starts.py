@@ -100,7 +100,7 @@ def test_offsets_with_next_to_no_penalty(x64, penalty):
         assert excess(solution, batch, jaxlr.Penalty(penalty)) < 1e-13, kind
 
 
-@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("n_classes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_lanes_find_their_way_whatever_the_offset(n_classes):
     X, y = examples(n_classes)
     batch = jaxlr.Batch.from_rows(X, y, offset=offsets("signs 50", n_classes))

@@ -142,7 +142,7 @@ def test_more_features_than_examples(x64):
     assert Status(int(jaxlr.fit(jaxlr.Batch.from_rows(X, y), jaxlr.Penalty(1e-3)).status)).ok
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_lanes_without_an_optimum_say_so_and_the_others_are_as_alone(n_classes):
     rng = np.random.default_rng(1)
     y = np.arange(60) % n_classes
