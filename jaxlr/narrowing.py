@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.tiles import common_dtype
-
 # Rounding is refused above this share of a feature's standard deviation. As noise in the feature
 # it moves an optimum by that share over √m, far less than a resample does, and shrinks its
 # coefficient by the square, 1e-6. float32 gets there when the mean is 40,000 standard deviations.
@@ -162,7 +160,8 @@ def out_of_scale(cast: np.ndarray, seen: Extent) -> tuple[int, bool] | None:
     >>> [out_of_scale(A, extent(A)) for A in (X, X[::2], X[:1])]
     [(1, False), (1, True), None]
     """
-    info, m = jnp.finfo(common_dtype(cast.dtype, np.float32)), cast.shape[1]
+    wide = np.float32 if cast.dtype.itemsize < 4 else cast.dtype  # that of the arithmetic
+    info, m = jnp.finfo(wide), cast.shape[1]
     large = seen.largest > np.sqrt(float(info.max) / (4 * m))
     least = np.sqrt(_SMALLEST * float(info.tiny))
     span = seen.high - seen.low
