@@ -65,10 +65,8 @@ def says_what_is_due(fun: _Function) -> _Function:
     ...
     TypeError: fit has no argument l2: give Penalty(l2=0.1).
     """
-    known = inspect.signature(fun).parameters
-    due = {
-        a: words for a, (words, by) in _SAID_HERE.items() if a not in known and by in {"", *known}
-    }
+    own = inspect.signature(fun).parameters
+    due = {a: words for a, (words, by) in _SAID_HERE.items() if a not in own and by in {"", *own}}
 
     @functools.wraps(fun)
     def checked(*args, **kwargs):
@@ -150,7 +148,7 @@ def check_penalty(penalty: Penalty) -> None:
     ...
     ValueError: penalty.l2 is -1.0 where a number that is not negative is due: 0 is no penalty.
     """
-    l2 = _known(penalty.l2)
+    l2 = known(penalty.l2)
     if l2 is not None and (l2 < 0).any():
         raise ValueError(
             f"penalty.l2 is {l2} where a number that is not negative is due: 0 is no penalty."
@@ -158,7 +156,7 @@ def check_penalty(penalty: Penalty) -> None:
 
 
 def _check_number(name: str, given: Any, fix: str) -> None:
-    value = _known(given)
+    value = known(given)
     if value is None:
         return
     if value.dtype.kind not in "iuf" and not jnp.issubdtype(value.dtype, jnp.floating):
@@ -169,7 +167,7 @@ def _check_number(name: str, given: Any, fix: str) -> None:
         raise ValueError(f"{name} is {value} where a number that is not negative is due: {fix}.")
 
 
-def _known(given: Any) -> np.ndarray | None:
+def known(given: Any) -> np.ndarray | None:
     """Return a value as an array of the host, or None if it is traced or on other hosts too."""
     if isinstance(given, Tracer) or not getattr(given, "is_fully_addressable", True):
         return None

@@ -12,7 +12,7 @@ separation is complete; else it is quasi-complete: some examples overlap, and st
 
 A search that has ended on such data is far out: pairs of an example and a class have next to no
 probability, and the others, R, are those that overlap. So d is looked for where the parameters
-already are, as their part that R does not see, in the null space of
+already are, as their part that R does not see, and in what the labels ask for, in the null space of
 
     G = Σᵢ Mᵢ ⊗ x̃ᵢx̃ᵢᵀ,    Mᵢ = |q|·diag(q) − qqᵀ,    q: the classes of i in R or in its label.
 
@@ -23,24 +23,26 @@ come near stay within the tolerance of a few roundings of a logit.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 
 from jaxlr import lapack
+from jaxlr.arguments import known
 from jaxlr.curvature import centre_of, gram, root_of_inverse
 from jaxlr.linear import feature_sums, logits
 from jaxlr.losses import pointwise_loss
+from jaxlr.objective import gradient
 from jaxlr.solve import End
 from jaxlr.tiles import cast, intercept_sums, sum_over_tiles, total_weight, weighted, working
 from jaxlr.types import Array, Batch, Params, Penalty, Status, ridge
 
-_MOST_PARAMETERS = 1024  # of which the eigenvectors of G are made: in some 0.2 s
+_MOST_PARAMETERS = 1024  # of which the eigenvectors of G are made: in some 1 s on two cores
 _LARGEST, _FACTOR = 1e-2, 30  # of the probabilities that count as next to none, tried in turn
 _ROUNDS = 3  # of the projection, each of which takes away what rounding has left
 _LONG = 20.0  # logits that the largest part of a direction moves
@@ -95,8 +97,12 @@ def find_direction(params: Params, batch: Batch, penalty: Penalty, centre: Array
         return ~found.separates & found.moves & (share > least)
 
     def tried(state: tuple[Array, Direction]) -> tuple[Array, Direction]:
-        share, _ = state
-        return share / _FACTOR, _unseen_part(params, batch, free, centre.astype(dtype), share)
+        share, found = state
+        # A compiler would move out of the loop, to be made always, what the state is no part of.
+        about = jnp.where(found.moves, centre, 0).astype(dtype)
+        zero = jax.tree.map(lambda a: jnp.where(found.moves, 0, a), params)
+        wanted = _wanted(zero, batch, about)
+        return share / _FACTOR, _unseen_part(params, batch, free, about, wanted, share)
 
     # If there is a penalty on each feature this takes no pass at all.
     return lax.while_loop(unfinished, tried, (jnp.asarray(_LARGEST, dtype), none))[1]
@@ -110,11 +116,8 @@ def may_be_unpenalised(penalty: Penalty) -> bool:
     >>> may_be_unpenalised(Penalty(0.1)), may_be_unpenalised(Penalty(0.1, jnp.array([1.0, 0.0])))
     (False, True)
     """
-    values = [a for a in penalty if a is not None]
-    known = all(
-        not isinstance(a, Tracer) and getattr(a, "is_fully_addressable", True) for a in values
-    )
-    return not known or any((np.abs(jax.device_get(a)) < _TINY).any() for a in values)
+    values = [known(a) for a in penalty if a is not None]
+    return any(a is None or (np.abs(a) < _TINY).any() for a in values)
 
 
 def judged(end: End, batch: Batch, penalty: Penalty, centre: Array) -> End:
@@ -151,15 +154,16 @@ def separating_features(params: Params, batch: Batch, penalty: Penalty) -> Array
 
 
 def _unseen_part(
-    params: Params, batch: Batch, free: Array, centre: Array, share: Array
+    params: Params, batch: Batch, free: Array, centre: Array, wanted: Array, share: Array
 ) -> Direction:
-    """Return the part of params that examples in R do not see, tested on all of them.
+    """Return a direction that examples in R do not see, tested on all of them.
 
     Args:
         params: in the dtype of the arithmetic.
         batch: the examples.
         free: which features have no penalty, `(n,)`.
         centre: as for `find_direction`.
+        wanted: what the labels ask for, a flat direction.
         share: the probability up to which a class counts as none.
     """
     dtype, columns = params.w.dtype, params.w.size // batch.n_features
@@ -179,24 +183,6 @@ def _unseen_part(
     values, vectors = lapack.eigh(jnp.nan_to_num(correlation))
     unseen = values <= 8 * jnp.finfo(dtype).eps * (len(values) ** 0.5 + values[-1])
     inverse = jnp.where(unseen, 0, 1 / jnp.where(unseen, 1, values))
-    # Of all directions that R does not see, the one nearest to params in what it does to all
-    # examples, as far as the features' spreads tell: else what R pins down would leak into it.
-    spread = jnp.repeat(jnp.append(_spreads(batch, centre), 1), columns)
-    basis = jnp.where(unseen[None], vectors * (spread / scale)[:, None], 0)
-    sizes = jnp.sqrt((basis**2).sum(axis=0))
-    basis = basis / jnp.where(sizes > 0, sizes, 1)[None]
-    inner = _product(basis.T, basis) + jnp.diag((sizes == 0).astype(dtype))
-    root = root_of_inverse(inner)
-    whole = jnp.concatenate([params.w, (params.b + centre @ params.w)[None]]).reshape(-1)
-    # And the one that the labels ask for where all logits are zero: R has no part in it.
-    wanted = _effect(overlap, turned(jnp.zeros_like(whole)), batch, centre).wanted
-
-    def nearest(x: Array) -> Array:
-        return _product(basis, _product(root.T, _product(root, _product(basis.T, x)))) / spread
-
-    first = jnp.stack([nearest(whole * free * spread), nearest(_flat(wanted) * free / spread)])
-    largest = jnp.abs(first[1] * spread).max()
-    first = first.at[1].multiply(_LONG / jnp.where(largest > 0, largest, 1))
 
     def project(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """Return directions without what R sees of them, and whether examples lost and won."""
@@ -206,11 +192,51 @@ def _unseen_part(
         seen = _product(_product(g, vectors) * inverse[None], vectors.T) / scale[None]
         return d - seen, effect.lost, effect.won
 
+    spread = jnp.repeat(jnp.append(_spreads(batch, centre), 1), columns)
+    nearest = _projection(jnp.where(unseen[None], vectors / scale[:, None], 0), spread)
+    first = jnp.stack([nearest(_about(params, centre) * free), nearest(wanted * free / spread**2)])
+    largest = jnp.abs(first[1] * spread).max()
+    first = first.at[1].multiply(_LONG / jnp.where(largest > 0, largest, 1))
     none = jnp.zeros(len(first), bool)
     d, lost, won = lax.fori_loop(0, _ROUNDS, project, (first, none, none))
     separates = won & ~lost
-    chosen = jnp.argmax(separates)
-    return Direction(turned(d[chosen]), separates.any(), won.any())
+    return Direction(turned(d[jnp.argmax(separates)]), separates.any(), won.any())
+
+
+def _projection(basis: Array, spread: Array) -> Callable[[Array], Array]:
+    """Return `x → the direction in the span of a basis that is nearest to x`.
+
+    In what directions do to all examples, as far as the features' spreads tell: else what R pins
+    down would leak into it.
+
+    Args:
+        basis: independent columns, and zeros, `(d, d)`.
+        spread: of each parameter's feature, `(d,)`.
+    """
+    basis = basis * spread[:, None]
+    sizes = jnp.sqrt((basis**2).sum(axis=0))
+    basis = basis / jnp.where(sizes > 0, sizes, 1)[None]
+    root = root_of_inverse(_product(basis.T, basis) + jnp.diag((sizes == 0).astype(basis.dtype)))
+
+    def nearest(x: Array) -> Array:
+        inner = _product(root.T, _product(root, _product(basis.T, x * spread)))
+        return _product(basis, inner) / spread
+
+    return nearest
+
+
+def _about(params: Params, centre: Array) -> Array:
+    """Return parameters as a flat direction, of features about the centre."""
+    return _flat(params._replace(b=params.b + centre @ params.w))
+
+
+def _wanted(zero: Params, batch: Batch, centre: Array) -> Array:
+    """Return what the labels ask for where all logits are zero: R has no part of it that is unseen.
+
+    It is where the loss falls fastest, of features about the centre.
+    """
+    fall = gradient(zero, dataclasses.replace(batch, offset=None))
+    return -_flat(fall._replace(w=fall.w - jnp.tensordot(centre, fall.b, axes=0)))
 
 
 def _flat(d: Params) -> Array:
@@ -247,22 +273,21 @@ def _overlap(Z: Array, Y: Array, share: Array) -> Array:
 
 class _Effect(NamedTuple):
     seen: Params  # G·d
-    wanted: Params  # what falls fastest where all logits are zero: Σ cᵢ(yᵢ − 1/K)x̃ᵢ/Σ cᵢ
     lost: Array  # whether an example loses by d
     won: Array  # whether one wins
 
 
 def _effect(overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: Array) -> _Effect:
     """Return what a direction does, from one pass over X."""
-    dtype, K = d.w.dtype, batch.n_classes
-    spread = jnp.abs(d.w).reshape(batch.n_features, -1).max(axis=1)
+    dtype = d.w.dtype
+    largest = jnp.abs(d.w).reshape(batch.n_features, -1).max(axis=1)
 
-    def sums(tile: Batch) -> tuple[Any, Array]:
+    def sums(tile: Batch) -> tuple[_Effect, Array]:
         tile = cast(tile, dtype)
         X = tile.X - centre[:, None]
         u = logits(d, X)
         # What the largest part of d does, and rounding leaves where it does nothing.
-        reach = (spread[:, None] * jnp.abs(X)).max()
+        reach = (largest[:, None] * jnp.abs(X)).max()
         # A difference from the centre has the rounding of what it is a difference of.
         size = logits(jax.tree.map(jnp.abs, d), jnp.abs(tile.X) + jnp.abs(centre)[:, None])
         gain = _gain(u, tile.y)
@@ -273,13 +298,10 @@ def _effect(overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: 
         Mu = jnp.einsum("klt,lt->kt", overlap(tile), jnp.atleast_2d(u), precision="highest")
         Mu = weighted(tile.weights, Mu).reshape(u.shape)
         seen = Params(feature_sums(X, Mu), intercept_sums(tile, Mu))
-        pull = weighted(tile.weights, tile.y - 1 / K)
-        wanted = Params(feature_sums(X, pull), intercept_sums(tile, pull))
-        return _Effect(seen, wanted, lost, won), total_weight(tile, dtype)
+        return _Effect(seen, lost, won), total_weight(tile, dtype)
 
-    effect, total = sum_over_tiles(sums, batch)
-    seen, wanted = jax.tree.map(lambda a: a / total, effect[:2])
-    return _Effect(seen, wanted, effect.lost > 0, effect.won > 0)
+    (seen, lost, won), total = sum_over_tiles(sums, batch)
+    return _Effect(jax.tree.map(lambda a: a / total, seen), lost > 0, won > 0)
 
 
 def _gain(u: Array, Y: Array) -> Array:

@@ -31,6 +31,9 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
 _STAGE = 3  # passes between two decisions
 _NEAR = 0.1  # of the value: within it another P of low rank leads on no faster, but where it stalls
+# Of the way from the null model. Without this limit 100 fits to breast cancer took 1,046 passes, with
+# it 945, as without the rule; of 192 fits with offsets to ±1e3, l2 0 or 1e-4, one is out of passes.
+_FAR_OUT = 1 / 8
 _POINTWISE = 64  # operations that the loss of one logit costs
 
 
@@ -139,7 +142,10 @@ def own_curvature(state: State, L: Array, batch: Batch, task: Task) -> Curvature
     if batch.offset is not None:
         batch = dataclasses.replace(batch, offset=share * batch.offset.astype(share.dtype))
     make = make_curvature if is_low_rank(L) else exact_curvature  # of L's form
-    return Curvature(*(a.astype(L.dtype) for a in make(place, batch, task.centre)))
+    H, centre = make(place, batch, task.centre)
+    if batch.offset is not None:  # that of T·ℓ(z/T), the loss of a temperature T = 1/share
+        H = jnp.concatenate([share * H[:, :1], H[:, 1:]], axis=1) if is_low_rank(L) else share * H
+    return Curvature(H.astype(L.dtype), centre.astype(L.dtype))
 
 
 def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> State:
@@ -177,7 +183,10 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
 def _share(state: State) -> Array:
     search = state.search
     misled = (search.step != 1) | minimize.is_blind(search)
-    return jnp.where(misled & ~_precise(search), state.share / 2, 1)
+    # Far out a share with which the search has moved is kept: it has many such steps to take.
+    kept = (state.share <= _FAR_OUT) & (search.inverse != 0).any()
+    less = jnp.where(kept, state.share, state.share / 2)
+    return jnp.where(misled & ~_precise(search), less, 1)
 
 
 def _precise(search: minimize.Search) -> Array:

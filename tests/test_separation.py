@@ -134,6 +134,28 @@ def test_without_an_intercept(dtype):
     assert Status(int(jaxlr.fit(batch).status)).ok
 
 
+def test_a_dummy_without_an_intercept(dtype):
+    # The projection leaves dust in features that have no part: a row of zeros in the dummy sees it.
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        X, y = rng.normal(size=(36, 4)), rng.integers(0, 2, 36)
+        X[:, 1], y[:3] = np.arange(36) < 3, 1
+        batch = jaxlr.Batch.from_rows(X, y, intercept=False, dtype=dtype)
+        assert int(jaxlr.fit(batch).status) == NONE, seed
+
+
+def test_what_the_labels_ask_for_separates_where_the_parameters_point_elsewhere(x64):
+    # A dummy of one example that the other features have put far on the right side already.
+    for seed in (0, 1, 36, 53):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(4, 36))
+        X[1] = np.arange(36) < 1
+        Z = 3 * rng.normal(size=(3, 4)) @ X
+        y = (Z + rng.gumbel(size=Z.shape)).argmax(axis=0)
+        batch = jaxlr.Batch.from_columns(X, y, n_classes=3)
+        assert int(jaxlr.fit(batch).status) == NONE, seed
+
+
 def test_more_features_than_examples(x64):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(10, 30)), np.array([0, 1] * 5)
