@@ -31,8 +31,8 @@ from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
 
 _STAGE = 3  # passes between two decisions
 _NEAR = 0.1  # of the value: within it another P of low rank leads on no faster, but where it stalls
-# Of the way from the null model. Without this limit 100 fits to breast cancer took 1,046 passes, with
-# it 945, as without the rule; of 192 fits with offsets to ±1e3, l2 0 or 1e-4, one is out of passes.
+# Of the way from the null model. Without this limit 100 fits to breast cancer took 1,046 passes,
+# and with it 945, as without the rule; of 192 fits with offsets to ±1e3 one runs out of passes.
 _FAR_OUT = 1 / 8
 _POINTWISE = 64  # operations that the loss of one logit costs
 
