@@ -4,6 +4,7 @@ Tests have little data: their programs are compiled quickly, without most optimi
 JAXLR_TEST_PROGRAMS=optimised all programs are compiled as those of users with much data.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,6 +33,26 @@ if OPTIMISED:
     compiling._LITTLE = -1
 elif jax.__version_info__ < (0, 11):  # an older part of XLA, which later ones no longer know
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those with the marker `slow` are left out
+def pytest_collection_modifyitems(items):
+    """Of a test marked `quick`, those of other parameters are slow."""
+    marked = [item for item in items if item.get_closest_marker("quick")]
+    for item in marked:
+        if item.callspec.id not in item.get_closest_marker("quick").args:
+            item.add_marker(pytest.mark.slow)
+    kept = {item.function for item in marked if not item.get_closest_marker("slow")}
+    stale = {item.originalname for item in marked if item.function not in kept}
+    if stale and len(items) > 1:
+        raise pytest.UsageError(f"{sorted(stale)} have none of the parameters that `quick` names")
+
+
+def pytest_collection_finish():
+    """All modules are there: the collector of garbage need not look at them, nor often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -202,6 +202,7 @@ def test_counts_of_another_name_or_another_code_are_another_call(path, monkeypat
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_released_counts_have_names(path):
     batch, _ = arguments()
     for counts in (jaxlr.multinomial_counts, jaxlr.poisson_counts):
@@ -251,6 +252,7 @@ def test_lazy_weights_of_other_code_are_another_call(path):
         jaxlr.sweep(two, penalties, checkpoint=path)
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_call(path):
     _, batch = problem(3, 60, dtype="float32")
     penalty = jaxlr.Penalty(jnp.float32(0.1))

@@ -107,6 +107,7 @@ def test_a_dict_and_a_default_come_by_name(folder):
     assert run("themodel:scaled", "--args", "at.npz").exit_code == 0
 
 
+@pytest.mark.quick("rooted")
 @pytest.mark.parametrize("function", ["loss", "rooted"])
 def test_the_picture_is_written(folder, function):
     args = (f"themodel:{function}", "--args", "themodel:point", "--plot", "taylor.png")
@@ -190,6 +191,7 @@ def test_jaxlrs_own_derivatives_are_a_table(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_a_wrong_derivative_of_jaxlrs_own_is_shown(monkeypatch):
     right = objective._gradient_sums
 

@@ -43,6 +43,7 @@ def home(monkeypatch, folder):
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: str(folder / name))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME is Linux's")
 def test_a_second_command_finds_the_programs_and_mends_what_is_damaged(tmp_path):
     rows = [f"{i},{i * i % 7},{'yes' if i * i % 7 + i % 5 > 4 else 'no'}" for i in range(60)]

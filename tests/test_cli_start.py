@@ -58,6 +58,7 @@ def test_help_and_version_import_nothing_of_jax(args, words):
     assert not packages
 
 
+@pytest.mark.slow
 def test_a_fit_and_its_predictions_import_no_pandas_and_nothing_for_pictures(tmp_path):
     rows = [f"{i},{i % 3 - 1 if i % 5 else ''},{' b' if i % 4 else 'a'},{i % 2}" for i in range(40)]
     (tmp_path / "some.csv").write_text("\n".join(["x,z,city,y", *rows]))

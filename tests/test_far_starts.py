@@ -58,6 +58,7 @@ def _rows(H, params):
 KINDS = ["constant 6", "constant 12", "constant -1000", "signs 10", "signs 1000", "normal 100"]
 
 
+@pytest.mark.quick("float32-True-4", "float64-False-2")
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("intercept", [True, False])
 def test_a_fit_finds_its_way_whatever_the_offset(dtype, n_classes, intercept):
@@ -73,6 +74,7 @@ def test_a_fit_finds_its_way_whatever_the_offset(dtype, n_classes, intercept):
         assert solution.num_passes < 100, kind
 
 
+@pytest.mark.quick("float32-3", "float64-2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_constant_offset_shifts_the_intercept_alone(dtype, n_classes):
     X, y = examples(n_classes)
@@ -100,6 +102,7 @@ def test_offsets_with_next_to_no_penalty(x64, penalty):
         assert excess(solution, batch, jaxlr.Penalty(penalty)) < 1e-13, kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_lanes_find_their_way_whatever_the_offset(n_classes):
     X, y = examples(n_classes)
@@ -126,6 +129,7 @@ def test_the_start_knows_the_offset(dtype):
     np.testing.assert_allclose(start_model(nothing).b, np.log(0.2 / 0.8), rtol=1e-5)
 
 
+@pytest.mark.quick("float32-True")
 @pytest.mark.parametrize("intercept", [True, False])
 def test_where_no_example_has_a_curvature_a_fit_goes_on(dtype, intercept):
     # Half of the examples at −gap/2 and half at gap/2, whatever the intercept: exp(−100) and less.
@@ -159,6 +163,7 @@ def test_an_offset_that_is_not_finite_ends_a_lane_with_a_status():
     assert lanes.status.tolist() == [Status.NOT_FINITE, Status.CONVERGED]
 
 
+@pytest.mark.quick("float32-3", "float64-2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_fit_finds_its_way_from_any_finite_start(dtype, n_classes):
     X, y = examples(n_classes)

@@ -49,6 +49,9 @@ CASES = [
 ]
 
 
+@pytest.mark.quick(
+    "14-11-4-0.01-False-options5", "4-30-2-0.1-False-options0", "3-50-2-0.0-False-options1"
+)
 @pytest.mark.parametrize(("n", "m", "n_classes", "l2", "factors", "options"), CASES)
 def test_reaches_the_optimum(x64, n, m, n_classes, l2, factors, options):
     _, batch = problem(n, m, n_classes, seed=3, **options)
@@ -206,6 +209,7 @@ def test_statuses():
                 solution.raise_if_failed()
 
 
+@pytest.mark.slow
 def test_bad_lanes_do_not_change_their_neighbours():
     _, batch = problem(3, 40)
     ys = jnp.stack([batch.y, batch.y.at[3].set(jnp.nan), 1 - batch.y, (batch.X[0] > 0) + 0.0])
@@ -233,6 +237,7 @@ def test_start_and_curvature_do_not_move_the_optimum(x64):
         np.testing.assert_allclose(solution.params.w, expected.params.w, atol=1e-8)
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_from_where_all_examples_are_saturated_it_finds_the_optimum(n_classes, x64_off):
     """Where the intercept has no curvature in float32, which says nothing of its gradient."""
@@ -246,6 +251,7 @@ def test_from_where_all_examples_are_saturated_it_finds_the_optimum(n_classes, x
         np.testing.assert_allclose(solution.params.w, optimum, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_warm_start_at_the_optimum_takes_a_pass(x64):
     _, batch = problem(4, 30)
     penalty = jaxlr.Penalty(0.1)

@@ -72,6 +72,7 @@ def directions(u, rng):
 WIDE = [pytest.param(name, marks=pytest.mark.slow) for name in ("wide", "wide softmax")]
 
 
+@pytest.mark.quick("softmax")
 @pytest.mark.parametrize("name", ["binary", "softmax", *WIDE, "collinear"])
 def test_every_input_by_differences_of_fits(quick_programs, name):
     u = drawn(name)
@@ -94,6 +95,7 @@ def test_every_input_by_differences_of_fits(quick_programs, name):
         np.testing.assert_allclose(pulled, pushed, rtol=1e-9, err_msg=what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_singular_systems_have_the_answer_of_least_norm(quick_programs, n_classes):
     # Two features of which one is penalised, one that repeats another, and a constant one.
@@ -129,6 +131,7 @@ def test_singular_systems_have_the_answer_of_least_norm(quick_programs, n_classe
     np.testing.assert_allclose(pulled, expected.sum() + dot.loss, rtol=1e-7)
 
 
+@pytest.mark.quick("softmax", "unpenalised")
 @pytest.mark.parametrize("case", ["invertible", "unpenalised", "softmax", "wide", "no intercept"])
 def test_an_inverse_hvp_says_its_residual_and_the_nullity(quick_programs, case):
     """Against pinv and the rank of autodiff's Hessian of the plain loss."""
@@ -234,6 +237,7 @@ def held_out_loss(batch, held_out, factors=None):
     return loss
 
 
+@pytest.mark.slow
 def test_transforms(quick_programs):
     batch, _ = drawn("binary")
     _, held_out = problem(3, 15, seed=5)
@@ -291,6 +295,7 @@ def test_a_failed_lane_has_no_derivatives_and_its_neighbours_have():
     np.testing.assert_allclose(slopes[0], -slopes[3], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_warning_where_a_failed_fit_is_differentiated(quick_programs):
     _, batch = problem(2, 20)
     batch = dataclasses.replace(batch, y=(batch.X[0] > 0) + 0.0)
@@ -310,6 +315,7 @@ def test_a_warning_where_a_failed_fit_is_differentiated(quick_programs):
     assert jnp.isfinite(slopes).tolist() == [True, False]
 
 
+@pytest.mark.quick("no intercept")
 @pytest.mark.parametrize("case", ["no intercept", "sampled"])
 def test_other_batches(case):
     # 40,000 are so many that the fit starts from a sample, whose curvature is not that of all.

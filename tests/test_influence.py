@@ -36,6 +36,7 @@ def relative(actual, expected, start):
     return np.abs(actual - expected).max() / np.abs(expected - start).max()
 
 
+@pytest.mark.quick("shape1-3-0.02")
 @pytest.mark.parametrize(
     ("shape", "n_classes", "limit"), [((3, 400), 2, 0.004), ((3, 400), 3, 0.02), ((9, 7), 2, 0.2)]
 )
@@ -57,6 +58,7 @@ def test_one_newton_step_is_near_a_refit(shape, n_classes, limit):
     np.testing.assert_allclose(own[..., 0, :], left_out.logits, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_error_falls_as_the_square_of_the_share_of_an_example():
     # One Newton step: with four times the examples each error is sixteen times smaller, and
     # what moves is four times smaller.
@@ -180,6 +182,7 @@ def test_a_leave_one_out_loss_is_differentiable_both_ways():
     np.testing.assert_allclose(jax.jacfwd(total)(t), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_programs")
 def test_parameters_of_another_objective_are_noticed():
     X, y = map(np.asarray, load_breast_cancer(return_X_y=True))

@@ -19,6 +19,7 @@ def without(batch):
     return dataclasses.replace(batch, intercept=False)
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_derivatives_are_those_of_the_plain_loss_at_b_zero(x64, quick_programs, n_classes):
     params, batch = problem(3, 20, n_classes, weights=True)
@@ -37,6 +38,7 @@ def test_derivatives_are_those_of_the_plain_loss_at_b_zero(x64, quick_programs, 
     assert_close(jaxlr.hessian(params, batch_, L2), expected, "float64")
 
 
+@pytest.mark.quick("True")
 @pytest.mark.parametrize("x64_on", [False, True])
 def test_a_fit_is_that_to_the_examples_and_their_mirror_images(x64_on):
     """(−x, 1−y) has the loss of (x, y) without an intercept; with both, the best one is zero."""
@@ -54,6 +56,7 @@ def test_a_fit_is_that_to_the_examples_and_their_mirror_images(x64_on):
         np.testing.assert_allclose(solution.params.w, expected.params.w, atol=atol)
 
 
+@pytest.mark.quick("4-40")
 @pytest.mark.parametrize(("n", "m"), [(4, 40), (30, 12), (1, 40_000)])
 def test_softmax_fits_are_stationary_and_certified(x64, n, m):
     _, batch = problem(n, m, 3)

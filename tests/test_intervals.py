@@ -27,6 +27,7 @@ def test_without_a_penalty_they_are_statsmodels():
         np.testing.assert_allclose(w, fitted.bse[1:], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_with_a_penalty_they_are_of_the_inverse_hessian_for_weighted_classes():
     _, batch = problem(2, 40, 3, seed=2, weights=True)

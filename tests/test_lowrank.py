@@ -50,6 +50,7 @@ def plain_hessian(params, batch, centre):
     return np.asarray(jax.hessian(loss)(flat)).reshape(flat.size, flat.size)
 
 
+@pytest.mark.quick("3-False")
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_of_low_rank_it_is_the_hessian(x64, low_rank, n_classes, intercept):
@@ -69,6 +70,7 @@ def test_of_low_rank_it_is_the_hessian(x64, low_rank, n_classes, intercept):
     np.testing.assert_allclose(root[:, None] * (B.T @ B) * root, H, atol=1e-9)
 
 
+@pytest.mark.quick("2-0.0", "3-0.001")
 @pytest.mark.parametrize("l2", [0.0, 1e-3, 10.0])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_p_is_the_inverse_of_what_it_says(x64, low_rank, n_classes, l2):
@@ -103,6 +105,7 @@ def test_p_is_the_inverse_of_what_it_says(x64, low_rank, n_classes, l2):
     assert bool(is_blind(curvature, jaxlr.Penalty(l2, factors))) == (l2 == 0)
 
 
+@pytest.mark.quick("0.0-2", "1.0-3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("l2", [0.0, 1e-4, 1.0])
 def test_fits_are_at_the_optimum(x64, low_rank, n_classes, l2):
@@ -187,6 +190,7 @@ def test_a_stall_makes_the_curvature_anew_before_it_is_believed(monkeypatch, no_
     assert min(excesses) < 0.007  # 0.014 where the first stall was the end
 
 
+@pytest.mark.slow
 def test_of_4100_features_in_float32():
     """Not forced: more examples than features, which are too many for a matrix."""
     n, m = 4_100, 4_500

@@ -34,6 +34,7 @@ def test_a_path_is_a_polynomial_of_the_logarithm_through_its_leaders(x64):
 SAMPLED = pytest.param(40_000, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [400, SAMPLED])  # led by pilots; from a sample
 def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
     _, batch = problem(5, m)
@@ -55,6 +56,7 @@ def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
         assert a.num_passes.mean() < b.num_passes.mean()
 
 
+@pytest.mark.slow
 def test_splits_of_scikit_learn_are_families_of_a_path(x64, monkeypatch):
     """Their penalties differ by a factor for each split; repeated rows count."""
     _, batch = problem(4, 90)
@@ -87,6 +89,7 @@ WILD = {
 }
 
 
+@pytest.mark.quick("200-clustered", "200-infinite")
 @pytest.mark.parametrize("name", WILD)
 @pytest.mark.parametrize("m", [200, 40_000])
 def test_no_lane_begins_at_a_wild_polynomial(x64_off, name, m):
@@ -100,6 +103,7 @@ def test_no_lane_begins_at_a_wild_polynomial(x64_off, name, m):
     assert found.num_passes.sum() <= alone.num_passes.sum()
 
 
+@pytest.mark.slow
 def test_penalties_in_float64_of_features_in_float32(x64):
     _, batch = problem(3, 100, dtype="float32")
     penalties = jaxlr.Penalty(jnp.geomspace(1e-5, 1.0, 40))

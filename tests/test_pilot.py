@@ -59,6 +59,7 @@ def _misleading(kind):
     return jaxlr.Batch(jnp.asarray(X), jnp.asarray(y), jnp.asarray(weights))
 
 
+@pytest.mark.quick("0.0-opposite")
 @pytest.mark.parametrize("kind", ["without weight", "one class", "separable", "opposite"])
 @pytest.mark.parametrize("l2", [0.0, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_a_sample_that_misleads_costs_passes_only(x64, small_samples, kind, l2):
@@ -114,6 +115,7 @@ def test_chunks_do_not_change_a_sweep(x64):
     np.testing.assert_array_equal(whole.status, parts.status)
 
 
+@pytest.mark.slow
 def test_a_feature_that_the_sample_does_not_see_is_fitted_all_the_same(x64):
     _, batch = problem(2, 40_000)
     seen = np.asarray(sample(jaxlr.Batch(jnp.arange(40_000.0)[None], batch.y)).X[0], int)

@@ -172,6 +172,7 @@ def test_names_are_shown_as_they_are():
     assert set(long) == {"x", "…"}
 
 
+@pytest.mark.quick("200-classes1-size1", "64-classes2-size0", "1-classes0-size2")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("n", "classes"), [(1, ()), (200, ()), (64, (10,))])
 def test_no_text_overlaps_another_or_is_cut(size, n, classes):

@@ -79,6 +79,7 @@ def test_a_lane_that_fails_makes_room_and_harms_nobody(x64):
     np.testing.assert_array_equal(found.status[good], Status.CONVERGED)
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize("max_passes", [0, 4])
 def test_passes_run_out_for_each_lane(x64, max_passes):
     _, batch = problem(4, 80)
@@ -110,6 +111,7 @@ def test_no_pass_is_spent_on_a_lane_that_is_done(x64):
     assert len(made) / size <= at_once < in_chunks
 
 
+@pytest.mark.quick("True")
 @pytest.mark.parametrize("made", [True, False])
 def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
     """Of two starts; the pilot of one of them has no finite objective, and changes nothing.
@@ -152,6 +154,7 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
     np.testing.assert_array_equal(led.num_passes[second], plain.num_passes[second])
 
 
+@pytest.mark.slow
 def test_a_pilot_makes_one_curvature_where_it_has_ended(x64, monkeypatch):
     batch, made = nearly_separable(), []
     there = queue._with_curvature_there
@@ -170,6 +173,7 @@ def test_a_pilot_makes_one_curvature_where_it_has_ended(x64, monkeypatch):
     assert 0 < sum(made) <= 8
 
 
+@pytest.mark.slow
 def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
     batch, l2, made = nearly_separable(), jnp.array([10.0, 1e-9]), []
     which = jnp.array([0, 1] + [0] * 10)
@@ -208,6 +212,7 @@ def test_lanes_begin_between_their_leaders(x64):
     assert int(found.num_passes[4]) == int(alone.num_passes[4])
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize("small", [0, 2**15])
 def test_a_lane_has_the_factor_of_the_leader_of_its_start(x64, small, monkeypatch):
     """Where that has ended: at a P of zero every lane would be at its optimum."""

@@ -175,6 +175,7 @@ def test_split_weights_are_the_batch_of_their_examples(dtype, held_out):
     )
 
 
+@pytest.mark.slow
 def test_permuted_lanes_are_fits_to_permuted_labels(x64):
     _, batch = problem(3, 40, 3, weights=True)
     penalty, key = jaxlr.Penalty(0.1), jax.random.key(0)

@@ -42,6 +42,7 @@ def test_full_wide_and_large_data_stay_as_they_are(shape):
     assert in_room(batch) is batch
 
 
+@pytest.mark.quick("float32-2-False")
 @pytest.mark.parametrize(("classes", "weighted"), [(2, False), (3, True)])
 def test_the_room_changes_no_number(monkeypatch, dtype, classes, weighted):
     some = data(150, dtype, classes, weighted)

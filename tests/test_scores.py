@@ -27,6 +27,7 @@ def test_score_of_nan_is_nan():
     assert np.isnan(scores.accuracy)
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_of_folds_have_the_derivatives_of_differences(x64, n_classes):
     _, batch = problem(3, 30, n_classes, weights=True, offset=True, soft=True)
@@ -51,6 +52,7 @@ def test_scores_of_folds_have_the_derivatives_of_differences(x64, n_classes):
     np.testing.assert_allclose(back, (lanes * expected).sum(), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_scores_are_those_of_differences(x64):
     _, batch = problem(3, 30, weights=True)
     folds = np.arange(30) % 3
@@ -65,6 +67,7 @@ def test_second_derivatives_of_scores_are_those_of_differences(x64):
     np.testing.assert_allclose(jax.hessian(log_loss)(s), expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_scores_of_wide_data_have_the_derivatives_of_differences(x64):
     _, batch = problem(40, 24)
     folds = np.arange(24) % 3
@@ -91,6 +94,7 @@ def test_a_failed_lane_has_a_score_without_a_derivative(x64):
     assert np.isnan(slopes[1]).all()
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_and_bounds_of_ragged_tiles_are_those_of_the_whole(x64, n_classes):
     """Roles overlap: an example may be of both parts, or of none."""

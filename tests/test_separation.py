@@ -59,6 +59,7 @@ def drawn(seed):
     return X, np.unique(y, return_inverse=True)[1], free
 
 
+@pytest.mark.quick("False")
 @pytest.mark.parametrize("x64_too", [False, True])
 def test_statuses_are_those_of_the_linear_program(x64_too):
     with jax.enable_x64(x64_too):
@@ -74,6 +75,7 @@ def test_statuses_are_those_of_the_linear_program(x64_too):
         assert 10 <= sum(seen) <= 20  # of both kinds
 
 
+@pytest.mark.quick("float32")
 def test_quasi_separation_of_one_feature(dtype):
     X, y = TIED
     batch = jaxlr.Batch.from_rows(X, y, dtype=dtype)
@@ -103,6 +105,7 @@ def test_data_that_only_come_near_have_an_optimum(dtype):
     assert Status(int(jaxlr.fit(jaxlr.Batch.from_rows(X, y, dtype=dtype)).status)).ok
 
 
+@pytest.mark.quick("float64")
 def test_weights_offsets_and_soft_labels(dtype):
     X, y = TIED
     # Without the example that ties, the separation is complete; with an example that is between
@@ -124,6 +127,7 @@ def test_weights_offsets_and_soft_labels(dtype):
         assert (int(jaxlr.fit(batch).status) == NONE) == none
 
 
+@pytest.mark.quick("float32")
 def test_without_an_intercept(dtype):
     X = np.array([[-1.0], [-2.0], [1.0], [2.0], [0.0], [0.0]])
     y = np.array([0, 0, 1, 1, 0, 1])
@@ -164,6 +168,7 @@ def test_more_features_than_examples(x64):
     assert Status(int(jaxlr.fit(jaxlr.Batch.from_rows(X, y), jaxlr.Penalty(1e-3)).status)).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_lanes_without_an_optimum_say_so_and_the_others_are_as_alone(n_classes):
     rng = np.random.default_rng(1)

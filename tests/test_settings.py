@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 from typing import Any
 
 import jax
@@ -125,31 +126,42 @@ CALLS = {
 
 
 ALL = SETTINGS.keys() - {"leaks"}
-SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in ("softmax", "wide")]
+PARTS = [name for name in CALLS if name != "tune"]  # which is made of the others, and takes long
 
 
-@pytest.mark.parametrize("case", ["binary", *SLOW])
-@pytest.mark.parametrize("name", CALLS)
-def test_all_strict_settings_at_once(case, name):
+def call(name, case, settings):
     args = made(case)
     with contextlib.ExitStack() as stack:
-        for setting in ALL:
+        for setting in settings:
             stack.enter_context(SETTINGS[setting]())
         CALLS[name](*args)
 
 
-# The others are made of these; under this setting JAX is a hundred times as slow.
+@pytest.mark.quick(*(CALLS.keys() - {"sweep", "refits", "tune", "polish", "objective"}))
+@pytest.mark.parametrize("name", CALLS)
+def test_all_strict_settings_at_once(name):
+    call(name, "binary", ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["softmax", "wide"])
+@pytest.mark.parametrize("name", PARTS)
+def test_all_strict_settings_at_once_of_other_shapes(name, case):
+    call(name, case, ALL)
+
+
+# The others are made of these; under this setting JAX is a hundred times as slow, the more so the
+# more objects its search for what refers to a tracer has to visit.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fit", "sweep", "cross_validate", "gradient of a fit"])
 def test_no_tracer_is_left(name):
-    args = made("binary")
-    with SETTINGS["leaks"]():
-        CALLS[name](*args)
+    gc.collect()
+    gc.freeze()
+    call(name, "binary", ["leaks"])
+    gc.unfreeze()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", PARTS)
 def test_float64_under_strict_promotion(name, x64):
-    args = made("softmax")
-    with SETTINGS["promotion"]():
-        CALLS[name](*args)
+    call(name, "softmax", ["promotion"])

@@ -112,6 +112,7 @@ def test_over_two_devices_is_as_on_one(axes, functions):
     run(f"axes, functions = {axes!r}, {functions}\n{MESHES}", 2)
 
 
+@pytest.mark.slow
 def test_as_many_devices_as_cores():
     """No device has a thread of its own to spare."""
     cores = max(2, os.cpu_count() or 1)

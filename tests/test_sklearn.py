@@ -61,6 +61,7 @@ def test_scikit_learns_checks_pass(estimator):
 # --- One fit ------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_the_objective_is_C_times_the_losses_plus_half_the_squares(x64, n_classes):
     """At the fit, autodiff of scikit-learn's objective is zero."""
@@ -233,6 +234,7 @@ def test_what_cannot_be_learned_from_is_refused():
 # --- The bootstrap ------------------------------------------------------------------------------
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_resamples_are_weighted_fits_and_intervals_their_percentiles(n_classes):
     X, y, c = problem(n_classes)

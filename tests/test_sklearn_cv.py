@@ -16,6 +16,7 @@ from tests.test_sklearn import EXACT, FLOWERS, IRIS, SPECIES, TWO, WEIGHTS, prob
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
+@pytest.mark.quick("options0-2", "options2-3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize(
     "options",

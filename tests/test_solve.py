@@ -67,6 +67,7 @@ def test_a_stall_under_a_curvature_from_elsewhere_is_not_believed(x64, l2):
     assert excess(solution, batch, penalty) < 1e-9
 
 
+@pytest.mark.slow
 def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     made = []
     make = solve.own_curvature
@@ -95,6 +96,7 @@ def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.quick("0.0")
 @pytest.mark.parametrize("l2", [0.0, 1e-2])
 def test_the_estimate_is_near_the_distance(x64, l2):
     # Ended early, where the distance can be told from rounding; without a penalty as well.

@@ -22,6 +22,7 @@ def drawn(m=60, n=2, seed=0):
     return DataSet("drawn", rows, (rows[:, 0] + rng.logistic(size=m) > 0).astype(int))
 
 
+@pytest.mark.slow
 def test_differences_of_refits_are_the_implicit_derivative():
     problem = hypergradient.drawn(200, 2, "float64", C=0.1)
     reference, doubt = hypergradient.differences(problem)
@@ -75,6 +76,7 @@ def test_a_summary_tells_flagged_from_trusted():
     assert row["best"] == row["best by one step"] == 1
 
 
+@pytest.mark.slow
 def test_flips_are_found():
     data = drawn(120)
     task = data_cleaning.flip(data, 0)

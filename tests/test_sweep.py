@@ -18,6 +18,7 @@ from tests.helpers import assert_close, problem
 L2 = jnp.array([1.0, 0.1, 0.01])
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_lanes_are_fits(x64, n_classes):
     _, batch = problem(3, 40, n_classes, weights=True)
@@ -53,6 +54,7 @@ def test_where_none_is_shared_each_penalty_makes_its_start(count):
     np.testing.assert_array_equal(np.asarray(of_start)[np.asarray(which)], np.arange(count))
 
 
+@pytest.mark.quick("one is weak")
 @pytest.mark.parametrize(
     "l2",
     [
@@ -78,6 +80,7 @@ def test_penalties_far_from_that_of_their_start_are_solved_as_well(x64, l2):
         assert excess.max() < 3 * tol
 
 
+@pytest.mark.quick("False")
 @pytest.mark.parametrize("folds", [False, True])
 def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
     """The largest fair one shares its start with three that are no penalties."""
@@ -114,6 +117,7 @@ def test_a_pilot_that_is_none_does_not_make_another_lane_rough(x64):
             np.testing.assert_allclose(lanes.loss[i, k], alone.loss, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_each_of_many_penalties_has_the_derivative_of_its_fit(x64):
     _, batch = problem(4, 60)
     l2 = jnp.asarray(np.random.default_rng(0).permutation(np.geomspace(1e-5, 10.0, 40)))
@@ -125,6 +129,7 @@ def test_each_of_many_penalties_has_the_derivative_of_its_fit(x64):
     np.testing.assert_allclose(jax.grad(lambda l2: weights(l2).sum())(l2), alone, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_lanes_with_factors_of_their_own_share_nothing(x64):
     _, batch = problem(4, 60)
     factors = 10.0 ** np.random.default_rng(0).uniform(-6, 6, (70, 4))
@@ -135,6 +140,7 @@ def test_lanes_with_factors_of_their_own_share_nothing(x64):
     np.testing.assert_array_equal(lanes.num_passes, alone.num_passes)
 
 
+@pytest.mark.slow
 def test_factors_for_all_lanes_or_for_each():
     _, batch = problem(3, 40)
     factors = jnp.array([0.0, 1.0, 2.0])
@@ -145,6 +151,7 @@ def test_factors_for_all_lanes_or_for_each():
     assert_close(shared.params.w[1], alone.params.w, "float32", 100)
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_cross_validation_is_scikit_learns(x64, n_classes):
     _, batch = problem(4, 60, n_classes, seed=2, weights=True)
@@ -198,6 +205,7 @@ def test_selection_by_weights():
     assert [int(i) for i in select(l2, between, jnp.array([1.0, 1.0, 3.0]))] == [0, 1]
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_leave_one_out_is_nearly_a_fold_for_each_example(x64, quick_programs, n_classes):
     _, batch = problem(3, 40, n_classes, weights=True, offset=True)
@@ -333,6 +341,7 @@ def test_leaving_out_one_example_at_a_time(x64):
         np.testing.assert_allclose(found.scores.log_loss[0, i], expected, rtol=1e-9)
 
 
+@pytest.mark.quick("separable")
 @pytest.mark.parametrize("bad", ["nan", "separable", "far"])
 def test_a_bad_lane_changes_no_other(x64, bad):
     # A hundred lanes with labels and penalties of their own, three of them bad.

@@ -33,6 +33,7 @@ def lanes_seen(fun, *args):
     return fun(mean)(*args), seen
 
 
+@pytest.mark.slow
 def test_a_few_lanes_see_x_as_it_is_and_many_see_tiles():
     rng = np.random.default_rng(0)
     X, w = rng.normal(size=(40, 21)), rng.normal(size=(2, 3, 40))

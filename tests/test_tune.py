@@ -69,6 +69,7 @@ def test_value_and_gradient_by_refits_outside_folds():
         tuned.raise_if_failed()
 
 
+@pytest.mark.slow
 def test_wide_data_on_a_validation_batch():
     batch, validation = drawn(40, 20), drawn(40, 25, seed=1)
     tuned = jaxlr.tune(
@@ -132,6 +133,7 @@ def test_features_that_do_not_help_are_penalised_away():
     assert (jnp.abs(tuned.gradient)[~at_bound] <= 1e-6).all()
 
 
+@pytest.mark.slow
 def test_another_optimizer_and_honest_ends():
     # Labels that have nothing to do with the features ask for an infinite penalty.
     rng, batch = np.random.default_rng(5), drawn()

@@ -14,6 +14,7 @@ from jaxlr.wide import _basis, _first_equal, _mixing, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_fit_is_at_the_optimum_of_all_features(x64, n_classes):
     _, batch = problem(60, 12, n_classes, weights=True, offset=True)
@@ -174,6 +175,7 @@ def test_derivatives_of_q_and_r(x64, case):
         np.testing.assert_allclose(along(square, dX, ddX), 0, atol=near)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ODD[:-1])
 def test_lanes_of_X_are_fits(x64, case):
     """Under vmap both ways run for all, and the one that fails must not spoil the other."""
@@ -211,6 +213,7 @@ def test_a_sweep_of_wide_data_has_derivatives_by_X(x64):
     np.testing.assert_allclose(jax.grad(total)(X), jax.grad(plain)(X), atol=1e-9)
 
 
+@pytest.mark.quick("float64-10-100-40-5", "float32-0-301-300-20")
 @pytest.mark.parametrize(("n", "m", "rank"), [(100, 40, 5), (301, 300, 20)])
 @pytest.mark.parametrize("mean", [0, 10])
 def test_features_are_as_many_as_the_rank(dtype, n, m, rank, mean):
@@ -248,6 +251,7 @@ def exact_loss(params, X, y, l2):
     return np.mean(np.logaddexp(0, Z) - y * Z) + l2 / 2 * (w @ w)
 
 
+@pytest.mark.quick("float32-fit")
 @pytest.mark.parametrize("function", ["fit", pytest.param("sweep", marks=pytest.mark.slow)])
 def test_repeated_examples_without_penalty_have_the_optimum_of_their_mean_labels(dtype, function):
     rng = np.random.default_rng(0)
@@ -308,6 +312,7 @@ def test_examples_of_low_rank_without_penalty_have_the_optimum_of_their_few_feat
         assert abs(solution.loss - found) < 2 * np.finfo(dtype).eps * (1 + logits)
 
 
+@pytest.mark.slow
 def test_a_large_mean_costs_few_digits():
     batch, X, y = shifted(3e4, 400, 420)
     rough = jaxlr.fit(batch, jaxlr.Penalty(1.0))
@@ -351,6 +356,7 @@ def test_a_given_curvature_leaves_the_derivative_as_it_is(x64):
     np.testing.assert_allclose(jax.grad(lambda l2: total(l2, curvature=H))(0.1), wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["twice the same", "an example of zeros", "centred", "all the same", "zeros"]
 )
