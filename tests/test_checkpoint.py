@@ -244,6 +244,7 @@ def lazy(times):
     return Lazy(jnp.arange(1.0, 61.0))
 
 
+@pytest.mark.slow
 def test_lazy_weights_of_other_code_are_another_call(path):
     batch, penalties = arguments()
     one, two = (dataclasses.replace(batch, weights=lazy(times)) for times in (1, jnp.arange(60)))

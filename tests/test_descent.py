@@ -30,6 +30,7 @@ def test_sgd_is_the_lecture(dtype):
     assert params.w.dtype == losses.dtype == dtype
 
 
+@pytest.mark.quick("float32-optimizer0-3", "float64-optimizer1-2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1, momentum=0.9)])
 def test_any_optimizer_and_the_history(dtype, n_classes, optimizer):

@@ -214,6 +214,7 @@ def test_the_intercept_alone_in_closed_form(quick_programs):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_loss_by_the_envelope_theorem():
     batch, penalty = drawn("binary")
 

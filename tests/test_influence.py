@@ -36,7 +36,7 @@ def relative(actual, expected, start):
     return np.abs(actual - expected).max() / np.abs(expected - start).max()
 
 
-@pytest.mark.quick("shape1-3-0.02")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "n_classes", "limit"), [((3, 400), 2, 0.004), ((3, 400), 3, 0.02), ((9, 7), 2, 0.2)]
 )

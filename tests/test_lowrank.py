@@ -50,7 +50,7 @@ def plain_hessian(params, batch, centre):
     return np.asarray(jax.hessian(loss)(flat)).reshape(flat.size, flat.size)
 
 
-@pytest.mark.quick("3-False")
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_of_low_rank_it_is_the_hessian(x64, low_rank, n_classes, intercept):

@@ -66,6 +66,9 @@ def check(params, batch, penalty, dtype, factor=1.0):
 # --- Against autodiff ---------------------------------------------------------------------------
 
 
+@pytest.mark.quick(
+    "(True, True, True, True)-3", "(False, False, False, False)-2", "(True, False, False, True)-2"
+)
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("options", list(itertools.product([False, True], repeat=4)), ids=str)
 def test_every_combination_of_options(n_classes, options, x64):
@@ -74,6 +77,9 @@ def test_every_combination_of_options(n_classes, options, x64):
     check(params, batch, penalty_of(4, "float64", factors), "float64")
 
 
+@pytest.mark.quick(
+    "ragged-float32-3", "one_over-float64-2", "less_than_a_tile-float64-3", "one_example-float32-2"
+)
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize(
     ("shape", "dtype"),

@@ -89,7 +89,7 @@ WILD = {
 }
 
 
-@pytest.mark.quick("200-clustered", "200-infinite")
+@pytest.mark.quick("200-infinite")
 @pytest.mark.parametrize("name", WILD)
 @pytest.mark.parametrize("m", [200, 40_000])
 def test_no_lane_begins_at_a_wild_polynomial(x64_off, name, m):
@@ -118,6 +118,7 @@ def test_penalties_in_float64_of_features_in_float32(x64):
     np.testing.assert_allclose(slopes, penalties.l2 * squares / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_penalties_that_are_equal_or_zero_have_no_place_on_a_path(x64):
     _, batch = problem(3, 60)
     l2 = np.geomspace(1e-4, 1.0, 40)
@@ -143,6 +144,7 @@ def test_a_leader_that_has_converged_says_so(x64):
     assert some
 
 
+@pytest.mark.slow
 def test_in_rounding_a_leader_that_has_converged_says_so():
     """Another curvature at its end asks for no step that could be refused."""
     rng = np.random.default_rng(15)

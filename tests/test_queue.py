@@ -60,6 +60,7 @@ def test_lanes_end_as_they_do_alone(x64, size, small, monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_the_order_changes_nothing(x64):
     _, batch = problem(4, 80)
     l2 = jnp.geomspace(1e-6, 1.0, 7)
@@ -79,7 +80,6 @@ def test_a_lane_that_fails_makes_room_and_harms_nobody(x64):
     np.testing.assert_array_equal(found.status[good], Status.CONVERGED)
 
 
-@pytest.mark.quick("0")
 @pytest.mark.parametrize("max_passes", [0, 4])
 def test_passes_run_out_for_each_lane(x64, max_passes):
     _, batch = problem(4, 80)
@@ -94,6 +94,7 @@ def test_passes_run_out_for_each_lane(x64, max_passes):
         assert (np.asarray(found.value)[out] > np.asarray(whole.value)[out]).all()
 
 
+@pytest.mark.slow
 def test_no_pass_is_spent_on_a_lane_that_is_done(x64):
     _, batch = problem(4, 80)
     l2, made = jnp.array([1e-9, 10.0, 10.0, 10.0] * 6), []
@@ -212,7 +213,7 @@ def test_lanes_begin_between_their_leaders(x64):
     assert int(found.num_passes[4]) == int(alone.num_passes[4])
 
 
-@pytest.mark.quick("0")
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [0, 2**15])
 def test_a_lane_has_the_factor_of_the_leader_of_its_start(x64, small, monkeypatch):
     """Where that has ended: at a P of zero every lane would be at its optimum."""

@@ -353,7 +353,7 @@ def browse(folder, page, *flags):
     return done.stdout
 
 
-@pytest.mark.quick("2")
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 @pytest.mark.parametrize("K", [2, 30])
 def test_in_a_browser_it_fits_and_all_of_it_is_there(tmp_path, K):

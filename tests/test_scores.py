@@ -94,7 +94,7 @@ def test_a_failed_lane_has_a_score_without_a_derivative(x64):
     assert np.isnan(slopes[1]).all()
 
 
-@pytest.mark.quick("3")
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_and_bounds_of_ragged_tiles_are_those_of_the_whole(x64, n_classes):
     """Roles overlap: an example may be of both parts, or of none."""

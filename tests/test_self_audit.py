@@ -97,6 +97,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.quick("the sign of dw")
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_planted_error_is_found_and_named(plant, error):
     name, wrong, case, l2, words = ERRORS[error]

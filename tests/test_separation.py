@@ -59,7 +59,7 @@ def drawn(seed):
     return X, np.unique(y, return_inverse=True)[1], free
 
 
-@pytest.mark.quick("False")
+@pytest.mark.slow
 @pytest.mark.parametrize("x64_too", [False, True])
 def test_statuses_are_those_of_the_linear_program(x64_too):
     with jax.enable_x64(x64_too):
@@ -160,6 +160,7 @@ def test_what_the_labels_ask_for_separates_where_the_parameters_point_elsewhere(
         assert int(jaxlr.fit(batch).status) == NONE, seed
 
 
+@pytest.mark.slow
 def test_more_features_than_examples(x64):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(10, 30)), np.array([0, 1] * 5)
@@ -188,6 +189,7 @@ def test_lanes_without_an_optimum_say_so_and_the_others_are_as_alone(n_classes):
     assert not (other.status == NONE).any()
 
 
+@pytest.mark.slow
 def test_estimators_warn_where_there_is_no_penalty():
     X, y = TIED
     with pytest.warns(ConvergenceWarning, match="no finite optimum"):

@@ -137,7 +137,9 @@ def call(name, case, settings):
         CALLS[name](*args)
 
 
-@pytest.mark.quick(*(CALLS.keys() - {"sweep", "refits", "tune", "polish", "objective"}))
+@pytest.mark.quick(
+    "fit", "gradient of a fit", "leave one out", "descent", "metrics", "folds", "from_rows"
+)
 @pytest.mark.parametrize("name", CALLS)
 def test_all_strict_settings_at_once(name):
     call(name, "binary", ALL)

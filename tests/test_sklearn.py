@@ -234,7 +234,7 @@ def test_what_cannot_be_learned_from_is_refused():
 # --- The bootstrap ------------------------------------------------------------------------------
 
 
-@pytest.mark.quick("3")
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_resamples_are_weighted_fits_and_intervals_their_percentiles(n_classes):
     X, y, c = problem(n_classes)

@@ -16,7 +16,7 @@ from tests.test_sklearn import EXACT, FLOWERS, IRIS, SPECIES, TWO, WEIGHTS, prob
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
-@pytest.mark.quick("options0-2", "options2-3")
+@pytest.mark.quick("options2-3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize(
     "options",
@@ -75,6 +75,7 @@ def test_log_losses_are_the_scorers(n_classes, dtype, scale):
         np.testing.assert_allclose(-found, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.slow
 def test_weights_to_score_by_may_be_a_column_but_not_all_zero():
     column, none = WEIGHTS[:100, None], np.where(np.arange(100) < 20, 0, 1.0)
     splits = [(np.arange(20, 100), np.arange(20))]

@@ -96,7 +96,6 @@ def test_the_curvature_is_made_anew_where_that_pays(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.quick("0.0")
 @pytest.mark.parametrize("l2", [0.0, 1e-2])
 def test_the_estimate_is_near_the_distance(x64, l2):
     # Ended early, where the distance can be told from rounding; without a penalty as well.
@@ -109,6 +108,7 @@ def test_the_estimate_is_near_the_distance(x64, l2):
         assert distance / 2 < float(early.estimate) < 2 * distance
 
 
+@pytest.mark.slow
 def test_a_start_in_float64_polishes_a_fit_to_columns_in_float32(x64):
     batch, penalty = raw(), jaxlr.Penalty(jnp.float32(1e-4))
     solution = jaxlr.fit(batch, penalty)

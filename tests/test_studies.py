@@ -43,6 +43,7 @@ def test_differences_of_refits_are_the_implicit_derivative():
     assert error < 1e-8
 
 
+@pytest.mark.slow
 def test_the_peers_solve_the_same_problem():
     problem = hypergradient.drawn(200, 2, "float64", C=0.1)
     u = jnp.zeros(2)

@@ -54,7 +54,7 @@ def test_where_none_is_shared_each_penalty_makes_its_start(count):
     np.testing.assert_array_equal(np.asarray(of_start)[np.asarray(which)], np.arange(count))
 
 
-@pytest.mark.quick("one is weak")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "l2",
     [
@@ -80,7 +80,7 @@ def test_penalties_far_from_that_of_their_start_are_solved_as_well(x64, l2):
         assert excess.max() < 3 * tol
 
 
-@pytest.mark.quick("False")
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [False, True])
 def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
     """The largest fair one shares its start with three that are no penalties."""
@@ -105,6 +105,7 @@ def test_among_many_penalties_a_bad_one_changes_no_other(x64, folds):
         assert (np.asarray(lanes.num_passes)[good] < np.asarray(alone.num_passes)).sum() >= 25
 
 
+@pytest.mark.slow
 def test_a_pilot_that_is_none_does_not_make_another_lane_rough(x64):
     _, batch = problem(4, 60)
     l2, fold = jnp.array([1e-4, np.nan, 0.1, 1.0]), jnp.arange(60) % 4
@@ -205,7 +206,7 @@ def test_selection_by_weights():
     assert [int(i) for i in select(l2, between, jnp.array([1.0, 1.0, 3.0]))] == [0, 1]
 
 
-@pytest.mark.quick("2")
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_leave_one_out_is_nearly_a_fold_for_each_example(x64, quick_programs, n_classes):
     _, batch = problem(3, 40, n_classes, weights=True, offset=True)

@@ -55,6 +55,7 @@ def test_lanes_are_fits(x64):
     np.testing.assert_allclose(lanes.params.w[2], alone.params.w, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_start_is_projected_and_back(x64):
     params, batch = problem(30, 12)
     small, Q = narrow(batch, jaxlr.Penalty())
@@ -136,6 +137,7 @@ def test_q_is_orthonormal_and_qr_is_x(dtype, case):
         assert (np.diag(np.linalg.qr(X)[1]) < 0).any()
 
 
+@pytest.mark.quick("float32-7-7", "float64-2-3", "float64-1-1")
 @pytest.mark.parametrize(("k", "m"), [(1, 1), (2, 3), (7, 7), (1500, 1501)])
 def test_features_are_mixed_by_a_full_orthogonal_matrix(k, m, dtype):
     mix = np.asarray(_mixing(jnp.array(k), m, jnp.dtype(dtype)), np.float64)
@@ -146,6 +148,7 @@ def test_features_are_mixed_by_a_full_orthogonal_matrix(k, m, dtype):
     assert np.abs(mix[:k, :k]).min() > 0.9 / k**1.5
 
 
+@pytest.mark.quick("alike", "scales", "nearly collinear")
 @pytest.mark.parametrize("case", ["friendly", "scales", "alike", "nearly collinear"])
 def test_derivatives_of_q_and_r(x64, case):
     """Those of any Q and R that stay a factorisation: Q orthonormal, their product X."""
@@ -194,6 +197,7 @@ def test_lanes_of_X_are_fits(x64, case):
         np.testing.assert_allclose(jax.vmap(f)(both), alone, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_wide_data_has_derivatives_by_X(x64):
     X, _ = columns("friendly", "float64")
     y = jnp.arange(9) % 2
@@ -322,6 +326,7 @@ def test_a_large_mean_costs_few_digits():
     assert excess <= rough.estimate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 5, 1e3, 1e4])
 def test_the_bound_is_that_of_x_and_polish_ends_at_the_float64_optimum(offset):
     batch, X, y = shifted(offset)
@@ -345,6 +350,7 @@ def test_the_bound_is_that_of_x_and_polish_ends_at_the_float64_optimum(offset):
         assert -1e-15 < excess <= bound
 
 
+@pytest.mark.slow
 def test_a_given_curvature_leaves_the_derivative_as_it_is(x64):
     _, batch = problem(30, 12)
     H = make_curvature(Params(jnp.zeros(30), jnp.array(0.0)), batch)
