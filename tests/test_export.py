@@ -49,6 +49,7 @@ def test_programs_are_lowered_for_every_platform(name, n_classes, platform):
     assert "stablehlo.while" in exported.mlir_module()  # the tiles are a loop
 
 
+@pytest.mark.quick("cuda-sizes1", "tpu-sizes0")
 @pytest.mark.parametrize("sizes", [(5, 40_001, 3), (4_200, 4_300, 2), (60, 20, 2)])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_derivatives_of_a_fit_are_lowered_for_every_platform(platform, sizes):

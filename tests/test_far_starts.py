@@ -163,7 +163,7 @@ def test_an_offset_that_is_not_finite_ends_a_lane_with_a_status():
     assert lanes.status.tolist() == [Status.NOT_FINITE, Status.CONVERGED]
 
 
-@pytest.mark.quick("float32-3", "float64-2")
+@pytest.mark.quick("float64-2")
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_fit_finds_its_way_from_any_finite_start(dtype, n_classes):
     X, y = examples(n_classes)

@@ -70,7 +70,7 @@ def test_of_low_rank_it_is_the_hessian(x64, low_rank, n_classes, intercept):
     np.testing.assert_allclose(root[:, None] * (B.T @ B) * root, H, atol=1e-9)
 
 
-@pytest.mark.quick("2-0.0", "3-0.001")
+@pytest.mark.quick("3-0.001")
 @pytest.mark.parametrize("l2", [0.0, 1e-3, 10.0])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_p_is_the_inverse_of_what_it_says(x64, low_rank, n_classes, l2):
@@ -105,7 +105,7 @@ def test_p_is_the_inverse_of_what_it_says(x64, low_rank, n_classes, l2):
     assert bool(is_blind(curvature, jaxlr.Penalty(l2, factors))) == (l2 == 0)
 
 
-@pytest.mark.quick("0.0-2", "1.0-3")
+@pytest.mark.quick("1.0-3")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("l2", [0.0, 1e-4, 1.0])
 def test_fits_are_at_the_optimum(x64, low_rank, n_classes, l2):

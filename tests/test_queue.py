@@ -37,6 +37,7 @@ def nearly_separable():
     return dataclasses.replace(batch, y=(batch.X[0] > 0).astype(float).at[:4].set(1))
 
 
+@pytest.mark.quick("3-32768")
 @pytest.mark.parametrize(("size", "small"), [(1, 2**15), (3, 2**15), (3, 0), (9, 2**15)])
 def test_lanes_end_as_they_do_alone(x64, size, small, monkeypatch):
     """Whether the factors of their starts are copied at once or one by one."""

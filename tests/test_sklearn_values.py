@@ -44,7 +44,7 @@ def test_a_mean_far_from_0_hides_nothing(y):
     np.testing.assert_allclose(found, due, atol=1e-6)
 
 
-@pytest.mark.quick("y1")
+@pytest.mark.slow
 @pytest.mark.parametrize("y", [TWO, THREE])
 def test_every_fit_of_every_estimator_is_as_about_the_mean(y):
     splits = [(np.arange(60) % 3 != k, np.arange(60) % 3 == k) for k in range(3)]

@@ -56,7 +56,7 @@ def test_a_few_lanes_see_x_as_it_is_and_many_see_tiles():
     np.testing.assert_allclose(found, expected[0, 0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.quick("65537-sum_over_tiles")
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "sums"), [(65_536, "sum_whole"), (65_537, "sum_over_tiles")])
 def test_long_sums_in_float32_are_compensated(m, sums, monkeypatch):
     monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
