@@ -146,10 +146,15 @@ def test_all_strict_settings_at_once(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["softmax", "wide"])
 @pytest.mark.parametrize("name", PARTS)
-def test_all_strict_settings_at_once_of_other_shapes(name, case):
-    call(name, case, ALL)
+def test_all_strict_settings_at_once_of_wide_data(name):
+    call(name, "wide", ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
+def test_all_strict_settings_at_once_of_classes_in_float64(name, x64):
+    call(name, "softmax", ALL)
 
 
 # The others are made of these; under this setting JAX is a hundred times as slow, the more so the
@@ -161,9 +166,3 @@ def test_no_tracer_is_left(name):
     gc.freeze()
     call(name, "binary", ["leaks"])
     gc.unfreeze()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PARTS)
-def test_float64_under_strict_promotion(name, x64):
-    call(name, "softmax", ["promotion"])
