@@ -131,6 +131,7 @@ def main() -> None:
         print(found.name, end=" ", flush=True)
         names.add(found.name)
         rows += compare(found)
+        jax.clear_caches()  # of its own shapes: a process has room for those of some 60 data sets
     if not rows:
         parser.error(f"no data set has {' or '.join(words)} in its name")
     print("\n")
