@@ -182,7 +182,9 @@ def advance(
     flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
     downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
     accepted = first | jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill)
-    accepted = running & finite & accepted
+    # In rounding, as of features far from zero, neither H nor P may show a way down.
+    uphill = ~first & (slope > 0)
+    accepted = running & finite & accepted & ~uphill
 
     # Not accepted: to where a straight line through the two slopes has its zero.
     shorter = jnp.where(finite & (new_slope > 0), slope / (slope - new_slope), 0.1)
@@ -206,8 +208,9 @@ def advance(
     stalls = jnp.where(halved, 0, search.stalls + flat.astype(jnp.int32))
     # Written so that NaN is on the failing side of each comparison.
     blind = is_blind(search._replace(grad=grad, decrement=decrement))
-    status = jnp.where(accepted & ~blind & (decrement <= tol), Status.CONVERGED, RUNNING)
-    lost = (stalls >= _STALLS) | (step < eps)
+    found = (decrement >= 0) & (decrement <= tol)  # a negative one is rounding
+    status = jnp.where(accepted & ~blind & found, Status.CONVERGED, RUNNING)
+    lost = (stalls >= _STALLS) | (step < eps) | uphill
     status = jnp.where((status == RUNNING) & lost, Status.PRECISION_REACHED, status)
     status = jnp.where(first & ~finite, Status.NOT_FINITE, status)
     return Search(

@@ -27,7 +27,7 @@ from jaxlr.curvature import (
 )
 from jaxlr.null import null_model
 from jaxlr.objective import value_and_grad
-from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params
+from jaxlr.types import Array, Batch, Params, Penalty, Status, init_params, ridge
 
 _STAGE = 3  # passes between two decisions
 _NEAR = 0.1  # of the value: within it another P of low rank leads on no faster, but where it stalls
@@ -162,8 +162,8 @@ def renewed(state: State, own: Array, preconditioned: Array, task: Task) -> Stat
     search, stale, share = state.search, state.stale, _share(state)
     first = ~jnp.isfinite(search.value)  # nothing is known yet of its point
     anew = minimize.with_another(search, preconditioned)
-    found = (anew.status == minimize.RUNNING) & (anew.decrement <= task.tol)
-    found &= ~minimize.is_blind(anew)
+    found = (anew.decrement >= 0) & (anew.decrement <= task.tol)
+    found &= (anew.status == minimize.RUNNING) & ~minimize.is_blind(anew)
     status = jnp.where(found, Status.CONVERGED, anew.status).astype(jnp.int32)
     anew = anew._replace(status=status)
     anew = State(
@@ -201,6 +201,8 @@ def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Cal
     def objective(x: Array) -> tuple[Array, Array]:
         params = unravel_params(batch, x.dtype)(x)
         value, grad = value_and_grad(params, batch, penalty)
+        if batch.n_classes > 2:
+            grad = _summing_to_zero(grad, params, batch, penalty)
         return value, ravel_pytree(grad)[0]
 
     def product(g: Array) -> Array:
@@ -210,6 +212,18 @@ def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Cal
         return ravel_pytree(step)[0]
 
     return objective, product
+
+
+def _summing_to_zero(grad: Params, params: Params, batch: Batch, penalty: Penalty) -> Params:
+    """Return a gradient of the softmax without what rounding leaves of the sum over classes.
+
+    The gradients of the data term sum to zero over the classes. Where features are far from zero
+    rounding leaves much more than that, and along a shift that is common to all classes only the
+    penalty curves: P, which divides by it, would make of that rounding most of a step.
+    """
+    pull = ridge(penalty, batch.n_features, grad.w.dtype)[:, None] * params.w
+    common = (grad.w - pull).mean(axis=1, keepdims=True)
+    return Params(grad.w - common, grad.b - grad.b.mean())
 
 
 def advance(state: State, L: Array, batch: Batch, penalty: Penalty, task: Task) -> State:

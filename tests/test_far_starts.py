@@ -209,3 +209,27 @@ def test_rounding_of_large_features_ends_a_search(x64):
     assert int(raw.status) == Status.PRECISION_REACHED
     assert raw.num_passes < 60
     np.testing.assert_allclose(raw.loss, centred.loss, rtol=1e-7)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("mean", [100.0, 1000.0])
+def test_classes_of_features_far_from_zero_have_the_optimum_of_the_centred_ones(mean, lanes):
+    """Rounding leaves of the sum over classes what P, where only the penalty curves, enlarges."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(50, 1))
+        y = (x * [-1.0, 0.0, 1.0] + rng.gumbel(size=(50, 3))).argmax(1)
+        raw = (x + mean).astype(np.float32)
+        with jax.enable_x64(True):
+            centred = jaxlr.Batch.from_rows(raw.astype(float) - mean, y)
+            optimum = jaxlr.fit(centred, jaxlr.Penalty(1e-6)).raise_if_failed().loss
+        with jax.enable_x64(False):
+            batch = jaxlr.Batch.from_rows(raw, y)
+            l2 = jnp.full(lanes, 1e-6)
+            solution = (
+                jaxlr.sweep(batch, jaxlr.Penalty(l2))
+                if lanes > 1
+                else jaxlr.fit(batch, jaxlr.Penalty(l2[0]))
+            )
+        assert (solution.estimate >= 0).all()
+        np.testing.assert_allclose(solution.loss, optimum, rtol=0, atol=3e-5)

@@ -158,3 +158,13 @@ def test_lbfgs_matrix_is_the_dense_bfgs_formula_of_the_last_pairs(count, x64):
     kept = search.pairs, search.inverse, search.inner
     found = minimize._lbfgs(g, P @ g, *kept, jnp.array(0.7))
     np.testing.assert_allclose(found, H @ g, rtol=1e-9)
+
+
+def test_a_preconditioner_that_leads_uphill_is_no_convergence():
+    """As one that is not positive in rounding: its decrement is below any tolerance."""
+    start = minimize.start(jnp.ones(2))
+    end = minimize.minimize(
+        lambda x: ((x**2).sum() / 2, x), lambda g: -g, start, tol=jnp.array(1e-8), max_passes=50
+    )
+    assert end.status == Status.PRECISION_REACHED
+    assert end.value == 1.0
