@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import optax
 from jax import lax
 
 from jaxlr.arguments import check_key, transfers
+from jaxlr.meshes import with_auto_axes
 from jaxlr.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.types import Array, Batch, Params, Penalty, check_shapes, check_type
 
@@ -63,7 +65,8 @@ def gradient_descent(
     >>> jax.jit(jax.vmap(run))(jnp.array([0.1, 0.5, 1.0])).losses.shape
     (3, 100)
     """
-    return _descend(params, lambda i, memory: (batch, memory), None, optimizer, num_steps, penalty)
+    problem = _Problem(params, batch, penalty)
+    return _descend(problem, lambda batch, i, memory: (batch, memory), None, optimizer, num_steps)
 
 
 @transfers
@@ -109,40 +112,54 @@ def minibatch_descent(
     def shuffled(epoch):
         return jax.random.permutation(jax.random.fold_in(key, epoch), m)
 
-    def draw(i, order):
+    def draw(batch, i, order):
         epoch, place = i // steps_per_epoch, i % steps_per_epoch
         order = lax.cond(place == 0, shuffled, lambda _: order, epoch)
         index = lax.dynamic_slice_in_dim(order, place * batch_size, batch_size)
         return batch.select(lambda a: jnp.take(a, index, axis=-1, mode="clip")), order
 
-    return _descend(params, draw, jnp.arange(m), optimizer, num_steps, penalty)
+    return _descend(_Problem(params, batch, penalty), draw, jnp.arange(m), optimizer, num_steps)
+
+
+class _Problem(NamedTuple):
+    params: Params
+    batch: Batch
+    penalty: Penalty
 
 
 def _descend(
-    params: Params,
-    draw: Callable[[Array, Any], tuple[Batch, Any]],
+    problem: _Problem,
+    draw: Callable[[Batch, Array, Any], tuple[Batch, Any]],
     memory: Any,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    penalty: Penalty,
 ) -> Descent:
-    check_type("params", params, Params)
+    check_type("params", problem.params, Params)
     check_type("optimizer", optimizer, optax.GradientTransformation)
     num_steps = _static("num_steps", num_steps)
     if num_steps < 0:
         raise ValueError(f"num_steps is {num_steps}; it must not be negative.")
+    check_shapes(*problem)
     optimizer = optax.with_extra_args_support(optimizer)
+    steps = functools.partial(_steps, draw=draw, optimizer=optimizer, num_steps=num_steps)
+    return with_auto_axes(steps)(problem, memory)
+
+
+def _steps(problem: _Problem, memory: Any, *, draw, optimizer, num_steps: int) -> Descent:
+    params, batch, penalty = problem
     params = Params(*map(jnp.asarray, params))
-    dtype = jax.eval_shape(lambda: loss(params, draw(jnp.int32(0), memory)[0], penalty)).dtype
+    dtype = jax.eval_shape(
+        lambda: loss(params, draw(batch, jnp.int32(0), memory)[0], penalty)
+    ).dtype
 
     def step(i, carry):
         params, state, losses, memory = carry
-        batch, memory = draw(i, memory)
-        value, grad = value_and_grad(params, batch, penalty)
+        drawn, memory = draw(batch, i, memory)
+        value, grad = value_and_grad(params, drawn, penalty)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
             updates, state = optimizer.update(
                 grad, state, params, value=value, grad=grad,
-                value_fn=lambda p: loss(p, batch, penalty),
+                value_fn=lambda p: loss(p, drawn, penalty),
             )  # fmt: skip
         losses = lax.dynamic_update_index_in_dim(losses, value, i, axis=0)
         return optax.apply_updates(params, updates), state, losses, memory

@@ -16,7 +16,7 @@ SECONDS = 240
 BEGIN = """
 import warnings
 warnings.simplefilter("error")
-import jax, jax.numpy as jnp, numpy as np, jaxlr
+import jax, jax.numpy as jnp, numpy as np, optax, jaxlr
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 rng = np.random.default_rng(0)
 X = jnp.asarray(rng.normal(size=(30, 80)), jnp.float32)
@@ -46,6 +46,16 @@ def value_and_grad(batch, l2):
 
 def leave_one_out(batch, l2):
     return jaxlr.leave_one_out(optimum, batch, one).logits
+
+def descend(batch, l2):
+    return jaxlr.gradient_descent(start, batch, optax.adam(0.1), 5, one)
+
+def descend_on_some(batch, l2):
+    return jaxlr.minibatch_descent(start, batch, optax.sgd(0.1), 5, 8, key)
+
+@jax.jit
+def slope(batch, l2):
+    return jax.grad(lambda l2: jaxlr.fit(batch, jaxlr.Penalty(l2)).params.w.sum())(one.l2)
 """
 
 MESHES = """
@@ -101,9 +111,10 @@ def run(code, devices):
     [
         ("Mesh", "[recipe, sweep, fit]"),
         pytest.param("as it comes", "[recipe, sweep]", marks=pytest.mark.slow),
+        ("Explicit", "[descend, descend_on_some]"),
         pytest.param(
             "Explicit",
-            "[cross_validate, bootstrap, fit, value_and_grad, leave_one_out]",
+            "[cross_validate, bootstrap, fit, value_and_grad, leave_one_out, slope]",
             marks=pytest.mark.slow,
         ),
     ],
