@@ -138,7 +138,7 @@ def check_options(tol: Array | None, max_passes: Array | int) -> None:
 
 
 def check_penalty(penalty: Penalty) -> None:
-    """Raise ValueError when an l2 that is known is negative.
+    """Raise ValueError when an l2 that is known is negative, TypeError when it is no number.
 
     Not for lanes, one of which is not to end the others: their status says it. That of an l2 that
     is NaN says so as well.
@@ -149,6 +149,8 @@ def check_penalty(penalty: Penalty) -> None:
     ValueError: penalty.l2 is -1.0 where a number that is not negative is due: 0 is no penalty.
     """
     l2 = known(penalty.l2)
+    if l2 is not None and not _is_real(l2):
+        raise TypeError(f"penalty.l2 is {penalty.l2!r} where a number is due: 0 is no penalty.")
     if l2 is not None and (l2 < 0).any():
         raise ValueError(
             f"penalty.l2 is {l2} where a number that is not negative is due: 0 is no penalty."
@@ -159,12 +161,16 @@ def _check_number(name: str, given: Any, fix: str) -> None:
     value = known(given)
     if value is None:
         return
-    if value.dtype.kind not in "iuf" and not jnp.issubdtype(value.dtype, jnp.floating):
+    if not _is_real(value):
         raise TypeError(f"{name} is {given!r} where a number is due: {fix}.")
     if value.ndim:
         raise ValueError(f"{name} has shape {value.shape} where one number, shape (), is due.")
     if not value >= 0:
         raise ValueError(f"{name} is {value} where a number that is not negative is due: {fix}.")
+
+
+def _is_real(value: np.ndarray) -> bool:
+    return value.dtype.kind in "iuf" or jnp.issubdtype(value.dtype, jnp.floating)
 
 
 def known(given: Any) -> np.ndarray | None:

@@ -25,6 +25,7 @@ from jaxlr.types import Array, Status
 RUNNING = -1  # the status of a search that has not ended
 _MEMORY = 8  # pairs (s, y) that are kept
 _ARMIJO = 1e-4
+_RISE = 1e-2  # of the value, that no slope excuses: logits far from zero are mostly rounding then
 _STALLS = 8  # steps below the value's rounding without `gᵀPg` halved
 
 
@@ -181,7 +182,8 @@ def advance(
     expected = search.step * slope
     flat = ~first & (jnp.abs(expected) <= 8 * eps * jnp.abs(search.value))
     downhill = (new_slope <= 0) | (value <= search.value + _ARMIJO * expected)
-    accepted = first | jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill)
+    accepted = jnp.where(flat, new_slope <= 0.9 * jnp.abs(slope), downhill)
+    accepted = first | accepted & (value <= search.value + _RISE * jnp.abs(search.value))
     # In rounding, as of features far from zero, neither H nor P may show a way down.
     uphill = ~first & (slope > 0)
     accepted = running & finite & accepted & ~uphill

@@ -288,10 +288,12 @@ def _effect(overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: 
         u = logits(d, X)
         # What the largest part of d does, and rounding leaves where it does nothing.
         reach = (largest[:, None] * jnp.abs(X)).max()
-        # A difference from the centre has the rounding of what it is a difference of.
-        size = logits(jax.tree.map(jnp.abs, d), jnp.abs(tile.X) + jnp.abs(centre)[:, None])
+        # X is rounded once, and what is about the centre many times.
+        sizes = jax.tree.map(jnp.abs, d)
+        size = logits(sizes, jnp.abs(tile.X)) + _ROUNDINGS * logits(sizes, jnp.abs(X))
         gain = _gain(u, tile.y)
-        rounding = _ROUNDINGS * jnp.finfo(dtype).eps * (jnp.atleast_2d(size).max(axis=0) + reach)
+        rounding = jnp.atleast_2d(size).max(axis=0) + _ROUNDINGS * reach
+        rounding = jnp.finfo(dtype).eps * rounding
         there = True if tile.weights is None else tile.weights > 0
         lost = (there & ~(gain.min(axis=0) >= -rounding)).astype(dtype).sum()
         won = (there & (gain.max(axis=0) > jnp.maximum(_MOVED, rounding))).astype(dtype).sum()

@@ -218,8 +218,12 @@ def test_options(name):
     refused(ValueError, "tol has shape (2,) where one number", lambda: call(batch, tol=jnp.ones(2)))
 
 
-def test_a_negative_penalty():
+def test_a_penalty_that_is_none():
     _, batch = problem(3, 20)
+    for l2 in ("a", True):
+        due = f"penalty.l2 is {l2!r} where a number is due"
+        refused(TypeError, due, lambda l2=l2: jaxlr.fit(batch, jaxlr.Penalty(l2)))
+    assert jaxlr.fit(batch, jaxlr.Penalty(jnp.bfloat16(0.1))).status == 0
     words = "penalty.l2 is -1.0 where a number that is not negative is due: 0 is no penalty."
     for l2 in (-1.0, np.float64(-1), jnp.array(-1.0)):
         penalty = jaxlr.Penalty(l2)

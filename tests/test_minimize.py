@@ -168,3 +168,13 @@ def test_a_preconditioner_that_leads_uphill_is_no_convergence():
     )
     assert end.status == Status.PRECISION_REACHED
     assert end.value == 1.0
+
+
+def test_a_value_that_rises_where_the_slope_falls_is_rounding():
+    """As far out, where a logit is a difference of large numbers."""
+    end = minimize.minimize(
+        lambda x: (jnp.where(x[0] == 1, 1.0, 5.0), jnp.ones(2)), lambda g: g,
+        minimize.start(jnp.ones(2)), tol=jnp.array(1e-8), max_passes=50,
+    )  # fmt: skip
+    assert end.status == Status.PRECISION_REACHED
+    assert end.value == 1.0

@@ -105,6 +105,24 @@ def test_data_that_only_come_near_have_an_optimum(dtype):
     assert Status(int(jaxlr.fit(jaxlr.Batch.from_rows(X, y, dtype=dtype)).status)).ok
 
 
+@pytest.mark.quick("64.0-3")
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("mean", [0.0, 64.0, 300.0, 1000.0])
+def test_rounding_of_features_far_from_zero_is_no_separation(mean, classes, x64):
+    """Two examples overlap by 1/4096, all others are apart: the differences of features count."""
+    gap = 1 / 4096
+    x = np.array([-1, -0.8, -0.6, -0.5, -0.3, gap, 0, 0.3, 0.4, 0.5, 0.7, 0.9, 1.1])
+    y = np.repeat([0, 1], [6, 7])
+    if classes == 3:
+        x, y = np.append(x, [1.1, 0.9, 1.3, 1.5, 1.7]), np.append(y, [2] * 5)
+    raw = (x[:, None] + mean).astype(np.float32)
+    centred = jaxlr.fit(jaxlr.Batch.from_rows(raw - np.float64(mean), y)).raise_if_failed()
+    with jax.enable_x64(False):
+        solution = jaxlr.fit(jaxlr.Batch.from_rows(raw, y))
+    assert Status(int(solution.status)).ok
+    np.testing.assert_allclose(solution.loss, centred.loss, rtol=1e-3)
+
+
 @pytest.mark.quick("float64")
 def test_weights_offsets_and_soft_labels(dtype):
     X, y = TIED

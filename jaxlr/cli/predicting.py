@@ -116,9 +116,10 @@ def told(found: Predictions, output: Path | None) -> str:
         )
     if found.log_loss is not None:
         how = "" if found.weights is None else f", weighted by {found.weights}"
+        loss = format(found.log_loss, ".4f" if found.log_loss < 1e6 else ".3g")
         lines.append(
             f"The {counted(found.labelled, 'row')} whose class is known{how}: "
-            f"log loss {found.log_loss:.4f}, accuracy {found.accuracy:.3f}."
+            f"log loss {loss}, accuracy {found.accuracy:.3f}."
         )
     elif found.target is not None and not found.labelled:
         lines.append(
