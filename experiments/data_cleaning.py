@@ -30,7 +30,7 @@ import jaxlr
 from experiments import record
 from experiments.leave_one_out import standardised, told
 from experiments.real_data import sets
-from jaxlr.metrics import roc_auc
+from jaxlr.model.metrics import roc_auc
 
 NAMES = (
     "sklearn/breast_cancer", "MASS/biopsy", "statsmodels/anes96", "Ecdat/Hdma", "sklearn/wine",

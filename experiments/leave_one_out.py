@@ -25,7 +25,7 @@ from experiments import record
 from experiments.benchmarks.workloads import correlated
 from experiments.hypergradient import timed
 from experiments.real_data import sets
-from jaxlr.curvature import make_curvature
+from jaxlr.solver.curvature import make_curvature
 
 PENALTIES = np.logspace(0, -6, 13)
 TWO = (

@@ -1,16 +1,19 @@
 """Logistic regression as pure, jitted JAX functions with hand-derived gradients."""
 
 from jaxlr import data, metrics
-from jaxlr.certificate import Certificate, certify
-from jaxlr.curvature import Curvature, make_curvature
-from jaxlr.descent import Descent, gradient_descent, minibatch_descent
-from jaxlr.fit import fit, polish
-from jaxlr.implicit import InverseHvp, inverse_hvp
-from jaxlr.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
-from jaxlr.linear import logits, predict, predict_proba
-from jaxlr.objective import gradient, hessian, hvp, loss, value_and_grad
-from jaxlr.refits import bootstrap, permute
-from jaxlr.resampling import (
+from jaxlr.model.batch import Batch, Params, init_params
+from jaxlr.model.features import logits, predict, predict_proba
+from jaxlr.model.objective import gradient, hessian, hvp, loss, value_and_grad
+from jaxlr.model.penalty import Penalty
+from jaxlr.model.solution import FitError, Solution, Status
+from jaxlr.solver.certificate import Certificate, certify
+from jaxlr.solver.curvature import Curvature, make_curvature
+from jaxlr.solver.descent import Descent, gradient_descent, minibatch_descent
+from jaxlr.solver.fit import fit, polish
+from jaxlr.solver.implicit import InverseHvp, inverse_hvp
+from jaxlr.solver.influence import LeaveOneOut, influence, leave_one_out, leave_one_out_params
+from jaxlr.studies.refits import bootstrap, permute
+from jaxlr.studies.resampling import (
     FoldWeights,
     SplitWeights,
     group_folds,
@@ -20,10 +23,9 @@ from jaxlr.resampling import (
     splits,
     stratified_folds,
 )
-from jaxlr.scores import Scores, score
-from jaxlr.sweep import CrossValidation, cross_validate, sweep
-from jaxlr.tune import Tuned, TuneStatus, tune
-from jaxlr.types import Batch, FitError, Params, Penalty, Solution, Status, init_params
+from jaxlr.studies.scores import Scores, score
+from jaxlr.studies.sweep import CrossValidation, cross_validate, sweep
+from jaxlr.studies.tune import Tuned, TuneStatus, tune
 from jaxlr.version import __version__ as __version__
 
 __all__ = [

@@ -17,9 +17,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr import objective
 from jaxlr.audit import Report, audit_gradient
-from jaxlr.types import Array, Batch, Params, Penalty
+from jaxlr.base.pytrees import Array
+from jaxlr.model import objective
+from jaxlr.model.batch import Batch, Params
+from jaxlr.model.penalty import Penalty
 
 SEVERAL_TILES = 16_384 * 2 + 37  # the last one is ragged
 

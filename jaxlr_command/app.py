@@ -29,11 +29,11 @@ def make_app() -> "typer.Typer":
     try:
         import typer
     except ModuleNotFoundError:
-        from jaxlr.extras import require
+        from jaxlr.base.extras import require
 
         require("typer", "cli")
         raise
-    from jaxlr_command import audit, fit, inspect, predict, sweep
+    from jaxlr_command import audit, fit, inspection, predict, sweep
     from jaxlr_command.options import option
 
     app = typer.Typer(
@@ -54,7 +54,7 @@ def make_app() -> "typer.Typer":
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
-    for command in (sweep, fit, predict, inspect, audit):
+    for command in (sweep, fit, predict, inspection, audit):
         command.register(app)
     return app
 

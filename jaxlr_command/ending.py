@@ -32,9 +32,9 @@ def _let_go(error: BaseException | None) -> None:
 def _sentence(error: Exception) -> str | None:
     """Return what the user is told of an error; None of one that nobody foresaw."""
     # Late, as these import JAX.
+    from jaxlr.base.atomic import WriteError
+    from jaxlr.base.extras import MissingExtra
     from jaxlr.cli.refusal import Refusal
-    from jaxlr.extras import MissingExtra
-    from jaxlr.files import WriteError
     from jaxlr.tables import TableError
 
     if isinstance(error, (Refusal, MissingExtra, TableError, WriteError)):

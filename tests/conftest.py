@@ -12,7 +12,7 @@ import jax
 import pytest
 from jax._src import compiler
 
-from jaxlr import compiling
+from jaxlr.solver import compiling
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

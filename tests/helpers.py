@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import tiles
-from jaxlr.objective import NO_PENALTY
+from jaxlr.model import passes
+from jaxlr.model.objective import NO_PENALTY
 
 # A process begins with this to hear Ctrl-C: what a shell starts in the background ignores it.
 ATTENTIVE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -100,7 +100,7 @@ _everything = quick(_everything)
 def tiles_of(examples):
     """Cut the examples into tiles of this size; no program compiled for another size is used."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "_TILE_EXAMPLES", (examples, examples))
+        patch.setattr(passes, "_TILE_EXAMPLES", (examples, examples))
         jax.clear_caches()
         yield
     jax.clear_caches()

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import lanes
-from jaxlr.checkpoint import CheckpointError
+from jaxlr.lanes import chunks
+from jaxlr.lanes.checkpoint import CheckpointError
 from tests.helpers import problem
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -51,7 +51,7 @@ def path(tmp_path):
 
 def interrupted(monkeypatch, after, call):
     """Run a call that is interrupted after some chunks."""
-    from jaxlr import checkpoint
+    from jaxlr.lanes import checkpoint
 
     write, count = checkpoint._write, iter(range(99))
 
@@ -170,7 +170,7 @@ def test_counts_without_a_name_are_refused_before_a_file_is_there(path, monkeypa
         "a Counts": Counts(),
         "some_counts ": jax.jit(some_counts, static_argnums=1),
     }
-    monkeypatch.setattr(lanes, "_share", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(chunks, "_share", lambda *_: pytest.fail("work was begun"))
     for said, counts in nameless.items():
         words = rf"counts is {said.strip()}, and a checkpoint knows a function by its name: define"
         with pytest.raises(ValueError, match=words):
@@ -288,7 +288,7 @@ def test_a_damaged_file_is_refused(path):
 
 
 def test_no_flipped_byte_changes_a_result(path, monkeypatch):
-    monkeypatch.setattr(lanes, "_program", lambda *_: "")  # that of all calls here is the same
+    monkeypatch.setattr(chunks, "_program", lambda *_: "")  # that of all calls here is the same
     batch, penalties = arguments()
     right = jaxlr.sweep(batch, penalties, checkpoint=path)
     whole, refused = path.read_bytes(), 0
@@ -305,7 +305,7 @@ def test_no_flipped_byte_changes_a_result(path, monkeypatch):
 
 def test_what_cannot_be_kept_is_refused_before_the_work(tmp_path, monkeypatch):
     batch, penalties = arguments()
-    monkeypatch.setattr(lanes, "_share", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(chunks, "_share", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(OSError, match=r"cannot be written: No such file or directory\."):
         jaxlr.sweep(batch, penalties, checkpoint=tmp_path / "no" / "sweep.npz")
     with pytest.raises(ValueError, match="not inside jit"):

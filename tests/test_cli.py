@@ -22,7 +22,7 @@ import jaxlr
 from jaxlr import Status, cli
 from jaxlr.cli import sweep
 from jaxlr.cli.data import load
-from jaxlr.model_file import load_model
+from jaxlr.files.model_file import load_model
 from jaxlr_command import app
 from tests.helpers import ATTENTIVE, QUICK_FLAGS
 
@@ -87,7 +87,7 @@ def test_numbers_are_scikit_learns(files):
 
 @pytest.mark.slow
 def test_softmax_in_a_process_of_its_own_in_an_empty_folder(tmp_path):
-    command = [sys.executable, "-m", "jaxlr.cli", "sweep", "--dataset", "iris", "--json"]
+    command = [sys.executable, "-m", "jaxlr", "sweep", "--dataset", "iris", "--json"]
     options = ["--folds", "2", "--penalties", "2", "--l2-min", "0.001"]
     done = subprocess.run(
         [*command, *options],
@@ -233,7 +233,7 @@ def test_a_terminal_without_the_signs_shows_others(found, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "argv", ["jaxlr", "sweep"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        app.main()
     assert end.value.code == 0
     stream.flush()
     assert b" ? " in stream.buffer.getvalue()  # type: ignore[attr-defined]
@@ -311,7 +311,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch, capsys, module, packa
     monkeypatch.setattr(sweep, "cross_validate_and_fit", begun)
     monkeypatch.setattr(sys, "argv", ["jaxlr", *args])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        app.main()
     assert end.value.code == 2
     message = f'This needs {package}, which is not installed: pip install "jaxlr[{extra}]"'
     assert capsys.readouterr().err == f"jaxlr: {message}\n"
@@ -370,7 +370,7 @@ def test_a_full_standard_output_is_said_in_a_sentence(monkeypatch, capsys):
             monkeypatch.setattr(sys, "stdout", stream)
             monkeypatch.setattr(sys, "argv", ["jaxlr", *args])
             with pytest.raises(SystemExit) as end:
-                cli.main()
+                app.main()
             assert end.value.code == 2
             message = "jaxlr: standard output cannot be written: No space left on device.\n"
             assert capsys.readouterr().err == message

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jaxlr import objective, self_audit
+from jaxlr import self_audit
 from jaxlr.cli import audit
+from jaxlr.model import objective
 from jaxlr_command import app
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

@@ -17,9 +17,9 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
 from experiments.large_csv import run_all
+from jaxlr.base.atomic import write_atomically
 from jaxlr.cli import inspection, predicting, trained
-from jaxlr.files import write_atomically
-from jaxlr.model_file import load_model
+from jaxlr.files.model_file import load_model
 from jaxlr_command import app
 from tests.helpers import ATTENTIVE, QUICK_FLAGS
 

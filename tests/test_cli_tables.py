@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import jaxlr
 from jaxlr import plots
 from jaxlr.cli import data, fit, memory, predicting, sweep, work
-from jaxlr.model_file import load_model
+from jaxlr.files.model_file import load_model
 from jaxlr_command import app
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

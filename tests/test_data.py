@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 import jaxlr
 from jaxlr import data
-from jaxlr.types import check_shapes
+from jaxlr.model.shapes import check_shapes
 
 X = np.arange(15.0).reshape(5, 3)  # 5 examples, 3 features, by rows
 Y = np.array([0, 1, 1, 0, 1])

@@ -10,7 +10,7 @@ from sklearn.impute import SimpleImputer
 
 import jaxlr.cli.data as reading
 from jaxlr.cli.data import Reading, read
-from jaxlr.design import as_json, encode, from_json, labels
+from jaxlr.door.design import as_json, encode, from_json, labels
 from jaxlr.tables import TableError, open_table
 
 

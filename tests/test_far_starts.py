@@ -9,9 +9,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
-from jaxlr.null import start_model
+from jaxlr.model.solution import Status
 from jaxlr.sklearn import LogisticRegression
-from jaxlr.types import Status
+from jaxlr.solver.null import start_model
 from tests.helpers import plain_derivatives, plain_loss
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

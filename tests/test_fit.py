@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from sklearn.linear_model import LogisticRegression
 
 import jaxlr
-from jaxlr.types import Status
+from jaxlr.model.solution import Status
 from tests.helpers import assert_close, in_float64, plain_loss, problem
 
 
@@ -261,7 +261,7 @@ def test_warm_start_at_the_optimum_takes_a_pass(x64):
 
 
 def test_one_compilation_for_new_values():
-    from jaxlr.fit import _fit
+    from jaxlr.solver.fit import _fit
 
     _, batch = problem(3, 33)
     jaxlr.fit(batch, jaxlr.Penalty(0.1))

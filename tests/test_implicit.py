@@ -9,9 +9,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
-from jaxlr import curvature, implicit
 from jaxlr.audit import Verdict, audit_gradient
-from jaxlr.types import Status
+from jaxlr.model.solution import Status
+from jaxlr.solver import curvature, implicit
 from tests.helpers import assert_close, plain_loss, problem, quick
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
-from jaxlr.types import Status
+from jaxlr.model.solution import Status
 from tests.helpers import assert_close, plain_loss, problem
 
 L2 = jaxlr.Penalty(0.1)

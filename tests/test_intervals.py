@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from jax.flatten_util import ravel_pytree
 
 import jaxlr
-from jaxlr.intervals import _varies, standard_errors
+from jaxlr.inference.intervals import _varies, standard_errors
 from tests.helpers import plain_loss, problem
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlr import lapack
+from jaxlr.base import lapack
 from tests.helpers import assert_close, quick
 
 ALONE = 200_000  # operations from which on jaxlib 0.10 shares a call out over its threads

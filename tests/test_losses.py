@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlr import losses
+from jaxlr.model import losses
 from tests.helpers import assert_close, equations, quick
 
 LOGITS = (0.0, 1e-8, -1e-8, 0.5, -0.5, 20.0, -20.0, 37.0, -37.0, 1e3, -1e3, 1e9, -1e9)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import lowrank
-from jaxlr.curvature import (
+from jaxlr.model.solution import Status
+from jaxlr.solver import lowrank
+from jaxlr.solver.curvature import (
     exact_curvature,
     factorise,
     is_blind,
@@ -15,7 +16,6 @@ from jaxlr.curvature import (
     make_curvature,
     precondition,
 )
-from jaxlr.types import Status
 from tests.helpers import plain_loss, problem
 
 

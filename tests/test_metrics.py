@@ -13,7 +13,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxlr.metrics import accuracy, brier_score, calibration_error, log_loss, roc_auc
+from jaxlr.model.metrics import accuracy, brier_score, calibration_error, log_loss, roc_auc
 from tests.helpers import assert_close, quick
 
 ALL = {

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlr import minimize
-from jaxlr.types import Status
+from jaxlr.model.solution import Status
+from jaxlr.solver import minimize
 
 
 def run(value, x, tol=1e-12, max_passes=100, precondition=lambda g: g):

@@ -13,11 +13,11 @@ import pytest
 from sklearn.datasets import load_iris
 
 import jaxlr
-from jaxlr.design import Column, Design
-from jaxlr.files import WriteError, write_atomically
-from jaxlr.intervals import StandardErrors
-from jaxlr.model_file import load_model, save_model
-from jaxlr.types import Params
+from jaxlr.base.atomic import WriteError, write_atomically
+from jaxlr.door.design import Column, Design
+from jaxlr.files.model_file import load_model, save_model
+from jaxlr.inference.intervals import StandardErrors
+from jaxlr.model.batch import Params
 from tests.helpers import problem
 
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from jaxlr.cli import inspection
 from jaxlr.cli.data import Reading, read
-from jaxlr.model_file import load_model
-from jaxlr.moments import Moments, add_numbers, deviation_of, mean_of, standardised
+from jaxlr.door.moments import Moments, add_numbers, deviation_of, mean_of, standardised
+from jaxlr.files.model_file import load_model
 from jaxlr.tables import TableError
 from jaxlr_command import app
 from tests.test_design import written

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import tiles
-from jaxlr.types import LazyWeights
+from jaxlr.base.pytrees import LazyWeights
+from jaxlr.model import passes
 from tests.helpers import (
     assert_close,
     in_float64,
@@ -230,9 +230,9 @@ def test_rounding_does_not_grow_with_the_number_of_tiles(m):
 
     # Compiled as users compile: an optimisation must not cancel the compensation.
     def products(tile):
-        return tiles.weighted(tile.weights, tile.X[0] * tile.y).sum()
+        return passes.weighted(tile.weights, tile.X[0] * tile.y).sum()
 
-    total = jax.jit(lambda *a: tiles.sum_over_tiles(products, jaxlr.Batch(*a)))
+    total = jax.jit(lambda *a: passes.sum_over_tiles(products, jaxlr.Batch(*a)))
     limit = 4 * float(np.finfo("float32").eps)
     np.testing.assert_allclose(total(X, y), (X.astype(float) * y).sum(), rtol=limit)
 

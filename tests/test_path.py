@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr.problem import _starts, path_of
+from jaxlr.lanes.problem import _starts, path_of
+from jaxlr.model.solution import Status
 from jaxlr.sklearn.splits import fit_splits
-from jaxlr.types import Status
+from jaxlr.studies import sweep
 from tests.helpers import problem
 
 
@@ -47,7 +48,7 @@ def test_lanes_between_others_begin_near_their_optimum(x64, m, monkeypatch):
         return crossed, jaxlr.sweep(batch, penalties)
 
     found = run()
-    monkeypatch.setattr(importlib.import_module("jaxlr.sweep"), "find_path", lambda *_: None)
+    monkeypatch.setattr(sweep, "find_path", lambda *_: None)
     alone = run()
     jax.clear_caches()
     for a, b in zip(found, alone, strict=True):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import lanes, pilot
-from jaxlr.pilot import sample
+from jaxlr.lanes import chunks
+from jaxlr.solver import pilot
+from jaxlr.solver.pilot import sample
 from tests.helpers import plain_loss, problem
 
 
@@ -92,17 +93,17 @@ def test_sweeps_of_samples_are_fits(x64, small_samples):
 @pytest.mark.parametrize(("count", "size"), [(7, 3), (6, 3), (2, 3), (3, 1)])
 def test_lanes_in_chunks_are_a_loop(count, size):
     tree = {"a": jnp.arange(count), "b": jnp.arange(2.0 * count).reshape(count, 2)}
-    out = lanes.run_lanes(lambda lane: (lane["a"] + 1, lane["b"].sum()), tree, size)
+    out = chunks.run_lanes(lambda lane: (lane["a"] + 1, lane["b"].sum()), tree, size)
     np.testing.assert_array_equal(out[0], np.arange(count) + 1)
     np.testing.assert_array_equal(out[1], np.arange(2.0 * count).reshape(count, 2).sum(axis=1))
 
 
 def test_memory_decides_the_size_of_a_chunk():
     _, batch = problem(3, 400)
-    sizes = [lanes.chunk_size(batch, 100, memory) for memory in (1, 10**6, 10**9)]
+    sizes = [chunks.chunk_size(batch, 100, memory) for memory in (1, 10**6, 10**9)]
     assert sizes[0] == 1
     assert sizes[0] < sizes[1] < sizes[2] == 64  # from there on a pass costs each the same
-    assert lanes.chunk_size(batch, 1000) == 100
+    assert chunks.chunk_size(batch, 1000) == 100
 
 
 @pytest.mark.slow
@@ -110,7 +111,7 @@ def test_chunks_do_not_change_a_sweep(x64):
     _, batch = problem(3, 60)
     penalties = jaxlr.Penalty(jnp.geomspace(1e-3, 1, 7))
     whole, parts = (jaxlr.sweep(batch, penalties, memory=m) for m in (2**30, 40_000))
-    assert lanes.chunk_size(batch, 7, 40_000) < 7
+    assert chunks.chunk_size(batch, 7, 40_000) < 7
     np.testing.assert_allclose(whole.params.w, parts.params.w, atol=1e-9)
     np.testing.assert_array_equal(whole.status, parts.status)
 

@@ -203,7 +203,7 @@ def test_nothing_optional_is_imported_and_no_state_of_matplotlib_is_touched():
 import sys
 import jaxlr
 optional = {"typer", "rich", "sklearn", "matplotlib", "jaxlr.plots", "jaxlr.cli",
-            "jaxlr.model_file"}
+            "jaxlr.files.model_file"}
 assert not optional & set(sys.modules), optional & set(sys.modules)
 import numpy as np
 from jaxlr import cli, plots

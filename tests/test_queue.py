@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import queue, solve
-from jaxlr.curvature import factorise, make_curvature
-from jaxlr.null import null_model
-from jaxlr.types import Status
+from jaxlr.lanes import engine
+from jaxlr.model.solution import Status
+from jaxlr.solver import solve
+from jaxlr.solver.curvature import factorise, make_curvature
+from jaxlr.solver.null import null_model
 from tests.helpers import problem, quick
 
 
@@ -21,14 +22,14 @@ def ends(batch, l2, size, order=None, max_passes=200, objective=None, path=None)
     H = make_curvature(null, batch)
     L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
     params = jax.tree.map(lambda a: jnp.stack([a] * count), null)
-    starts = queue.Starts(params, L, jnp.zeros(count, bool))
+    starts = engine.Starts(params, L, jnp.zeros(count, bool))
     task = solve.Task(H.centre, jnp.asarray(1e-12, L.dtype), jnp.int32(max_passes))
     lanes = jnp.arange(count)
     rank = lanes if order is None else jnp.argsort(jnp.asarray(order))
     rank = rank.astype("int32")
     objective = objective or (lambda i: (batch, jaxlr.Penalty(l2[i])))
     near = jnp.zeros(count, bool)
-    return queue.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size, path=path)
+    return engine.solve_lanes(objective, lanes, starts, lanes, near, rank, task, size, path=path)
 
 
 def nearly_separable():
@@ -41,7 +42,7 @@ def nearly_separable():
 @pytest.mark.parametrize(("size", "small"), [(1, 2**15), (3, 2**15), (3, 0), (9, 2**15)])
 def test_lanes_end_as_they_do_alone(x64, size, small, monkeypatch):
     """Whether the factors of their starts are copied at once or one by one."""
-    monkeypatch.setattr(queue, "_SMALL", small)
+    monkeypatch.setattr(engine, "_SMALL", small)
     _, batch = problem(4, 80)
     l2 = jnp.geomspace(1e-6, 1.0, 7)
     found = quick(lambda: ends(batch, l2, size))()
@@ -136,11 +137,11 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
         L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
         params = jax.tree.map(lambda a: jnp.stack([a] * 2), null)
         task = solve.Task(H.centre, jnp.asarray(1e-14, L.dtype), jnp.int32(100))
-        starts = queue.Starts(params, L if made else jnp.nan * L, jnp.full(2, not made))
+        starts = engine.Starts(params, L if made else jnp.nan * L, jnp.full(2, not made))
         lanes, order = (which, counts), jnp.array([1, 0, 7, 5, 6, 2, 4, 3])
         rank = jnp.argsort(order).astype("int32")
-        first, near = queue.rough(task), jnp.zeros(8, bool)
-        return queue.solve_lanes(
+        first, near = engine.rough(task), jnp.zeros(8, bool)
+        return engine.solve_lanes(
             objective, lanes, starts, which, near, rank, task, 3, pilots, first,
             None if made else H,
         )  # fmt: skip
@@ -159,14 +160,14 @@ def test_lanes_begin_at_the_optimum_of_their_pilot(x64, made):
 @pytest.mark.slow
 def test_a_pilot_makes_one_curvature_where_it_has_ended(x64, monkeypatch):
     batch, made = nearly_separable(), []
-    there = queue._with_curvature_there
+    there = engine._with_curvature_there
 
     def counted(state, *rest):
         after = there(state, *rest)
         jax.debug.callback(lambda n: made.append(int(n)), (after.stale & ~state.stale).sum())
         return after
 
-    monkeypatch.setattr(queue, "_with_curvature_there", counted)
+    monkeypatch.setattr(engine, "_with_curvature_there", counted)
     jax.clear_caches()
     penalties = jaxlr.Penalty(jnp.geomspace(1e-3, 1e-1, 8))
     jaxlr.cross_validate(batch, penalties, folds=np.arange(80) % 4)
@@ -188,10 +189,10 @@ def test_lanes_of_other_starts_run_beside_a_slow_pilot(x64):
     H = make_curvature(null, batch)
     L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2)
     params = jax.tree.map(lambda a: jnp.stack([a] * 2), null)
-    starts = queue.Starts(params, L, jnp.zeros(2, bool))
+    starts = engine.Starts(params, L, jnp.zeros(2, bool))
     task = solve.Task(H.centre, jnp.asarray(1e-12, L.dtype), jnp.int32(200))
     far = jnp.zeros(12, bool)
-    found = queue.solve_lanes(objective, lanes, starts, which, far, lanes, task, 4, pilots=2)
+    found = engine.solve_lanes(objective, lanes, starts, which, far, lanes, task, 4, pilots=2)
     jax.effects_barrier()
     assert (np.asarray(found.status) == Status.CONVERGED).all()
     assert found.num_passes[1] > found.num_passes[0] + 1
@@ -205,7 +206,7 @@ def test_lanes_begin_between_their_leaders(x64):
     l2 = jnp.array([0.1, 0.05, np.nan, 0.05, 0.05])
     leaders, family = jnp.array([[0, 1], [0, 2]]), jnp.array([-1, -1, -1, 0, 1])
     weights = jnp.array([[0, 0]] * 3 + [[0.0, 1.0]] + [[1.0, 1.0]])
-    found = quick(lambda: ends(batch, l2, 2, path=queue.Path(leaders, family, weights)))()
+    found = quick(lambda: ends(batch, l2, 2, path=engine.Path(leaders, family, weights)))()
     alone = quick(lambda: ends(batch, l2, 2))()
     good = np.array([0, 1, 3, 4])
     np.testing.assert_allclose(found.params.w[good], alone.params.w[good], rtol=1e-6)
@@ -218,7 +219,7 @@ def test_lanes_begin_between_their_leaders(x64):
 @pytest.mark.parametrize("small", [0, 2**15])
 def test_a_lane_has_the_factor_of_the_leader_of_its_start(x64, small, monkeypatch):
     """Where that has ended: at a P of zero every lane would be at its optimum."""
-    monkeypatch.setattr(queue, "_SMALL", small)
+    monkeypatch.setattr(engine, "_SMALL", small)
     batch = nearly_separable()
     l2 = jnp.array([1e-9, 1e-2, 1.0, 1.01e-2, 1e-2])
     # Both begin a little beside the end of lane 1; of the start of lane 4 lane 0 is the leader,
@@ -229,16 +230,16 @@ def test_a_lane_has_the_factor_of_the_leader_of_its_start(x64, small, monkeypatc
     H = make_curvature(null, batch)
     which = jnp.array([0, 1, 2, 1, 0])
     L = jax.vmap(lambda l2: factorise(H, jaxlr.Penalty(l2)).L)(l2[:3])
-    starts = queue.Starts(jax.tree.map(lambda a: jnp.stack([a] * 3), null), L, jnp.zeros(3, bool))
+    starts = engine.Starts(jax.tree.map(lambda a: jnp.stack([a] * 3), null), L, jnp.zeros(3, bool))
     task = solve.Task(H.centre, jnp.asarray(1e-16, L.dtype), jnp.int32(200))
-    path = queue.Path(leaders, family, weights)
+    path = engine.Path(leaders, family, weights)
 
     def objective(i):
         return batch, jaxlr.Penalty(l2[i])
 
     def run():
         rank, far = jnp.array([4, 0, 1, 2, 3], "int32"), jnp.zeros(5, bool)
-        return queue.solve_lanes(
+        return engine.solve_lanes(
             objective, jnp.arange(5), starts, which, far, rank, task, 1, path=path
         )
 

@@ -10,7 +10,7 @@ import pytest
 from jaxlr import Batch, stratified_folds
 from jaxlr.cli import fit, sweep, trained
 from jaxlr.cli.data import Data
-from jaxlr.room import in_room
+from jaxlr.model.padding import in_room
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 import jaxlr
-from jaxlr import objective
 from jaxlr.audit import Verdict, audit_gradient
+from jaxlr.model import objective
 from jaxlr.self_audit import FUNCTIONS, Case, arguments, audit_case, cases
 
 pytestmark = pytest.mark.usefixtures("quick_programs")

@@ -8,9 +8,9 @@ from scipy.optimize import linprog
 from sklearn.exceptions import ConvergenceWarning
 
 import jaxlr
-from jaxlr.separation import may_be_unpenalised, separating_features
+from jaxlr.model.solution import Status
 from jaxlr.sklearn import BootstrapLogisticRegression, LogisticRegression, LogisticRegressionCV
-from jaxlr.types import Status
+from jaxlr.solver.separation import may_be_unpenalised, separating_features
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 NONE = Status.NO_FINITE_OPTIMUM

@@ -179,7 +179,7 @@ def test_max_iter_counts_steps_and_warm_starts_take_them_one_at_a_time():
 
 
 def test_folds_and_subsets_of_features_share_a_program():
-    from jaxlr.fit import _fit
+    from jaxlr.solver.fit import _fit
 
     LogisticRegression().fit(IRIS[:, :2], SPECIES)
     before = _fit._cache_size()  # pyright: ignore
@@ -316,7 +316,7 @@ def test_a_missing_scikit_learn_is_named_where_it_is_needed():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
         "import jaxlr\n"
-        "from jaxlr.extras import MissingExtra\n"
+        "from jaxlr.base.extras import MissingExtra\n"
         "try:\n    import jaxlr.sklearn\n"
         "except MissingExtra as error:\n    print(error)"
     )

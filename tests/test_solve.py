@@ -8,8 +8,8 @@ from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_breast_cancer
 
 import jaxlr
-from jaxlr import solve
-from jaxlr.types import Status
+from jaxlr.model.solution import Status
+from jaxlr.solver import solve
 from tests.helpers import plain_loss, quick
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 import jaxlr
 from experiments import data_cleaning, hypergradient, leave_one_out, relevance
 from experiments.real_data.sets import DataSet
-from jaxlr.objective import NO_PENALTY
+from jaxlr.model.objective import NO_PENALTY
 from tests.helpers import plain_loss
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_programs")

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 import jaxlr
-from jaxlr.problem import _starts
-from jaxlr.sweep import select
-from jaxlr.types import Status
+from jaxlr.lanes.problem import _starts
+from jaxlr.model.solution import Status
+from jaxlr.studies.sweep import select
 from tests.helpers import assert_close, problem
 
 L2 = jnp.array([1.0, 0.1, 0.01])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxlr
-from jaxlr import tiles
-from jaxlr.objective import make_hvp
+from jaxlr.model import passes
+from jaxlr.model.objective import make_hvp
 from tests.helpers import assert_close, plain_derivatives, problem, quick, tiles_of
 
 
@@ -24,10 +24,10 @@ def lanes_seen(fun, *args):
     """Return what `fun(mean)` gives, and the sums it was given at each level of vmap."""
     seen = []
 
-    @tiles.by_lanes
+    @passes.by_lanes
     def mean(params, batch, sums, _):
         seen.append(sums)
-        total = sums(lambda tile: tiles.weighted(tile.weights, params @ tile.X).sum(), batch)
+        total = sums(lambda tile: passes.weighted(tile.weights, params @ tile.X).sum(), batch)
         return total / batch.m_examples
 
     return fun(mean)(*args), seen
@@ -46,34 +46,34 @@ def test_a_few_lanes_see_x_as_it_is_and_many_see_tiles():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         assert seen[-1] is last
 
-    check(lambda f: f, w[0, 0], expected[0, 0], tiles.sum_whole)
-    check(lambda f: jax.vmap(f, (0, None)), w[0], expected[0], tiles.sum_whole)
+    check(lambda f: f, w[0, 0], expected[0, 0], passes.sum_whole)
+    check(lambda f: jax.vmap(f, (0, None)), w[0], expected[0], passes.sum_whole)
     # Six lanes of 40 features, whichever way they are mapped: each vmap alone would be few.
-    check(lambda f: jax.vmap(jax.vmap(f, (0, None)), (0, None)), w, expected, tiles.sum_over_tiles)
+    check(lambda f: jax.vmap(jax.vmap(f, (0, None)), (0, None)), w, expected, passes.sum_over_tiles)
     many = dataclasses.replace(batch, y=jnp.zeros(21, jnp.int32), n_classes=6)
     found, seen = lanes_seen(lambda f: f, w[0, 0], many)
-    assert seen == [tiles.sum_over_tiles]
+    assert seen == [passes.sum_over_tiles]
     np.testing.assert_allclose(found, expected[0, 0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("m", "sums"), [(65_536, "sum_whole"), (65_537, "sum_over_tiles")])
 def test_long_sums_in_float32_are_compensated(m, sums, monkeypatch):
-    monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
+    monkeypatch.setattr(passes, "_TILE_EXAMPLES", (4096, 4096))
     batch = jaxlr.Batch(jnp.ones((9, m), "float32"), jnp.ones(m, "float32"))
     _, seen = lanes_seen(lambda f: f, jnp.ones(9, "float32"), batch)
-    assert seen == [getattr(tiles, sums)]
+    assert seen == [getattr(passes, sums)]
 
 
 def test_long_sums_in_float64_are_over_x_as_it_is(x64):
     batch = jaxlr.Batch(jnp.ones((9, 70_000)), jnp.ones(70_000))
     _, seen = lanes_seen(lambda f: f, jnp.ones(9), batch)
-    assert seen == [tiles.sum_whole]
+    assert seen == [passes.sum_whole]
 
 
 def test_rounding_of_one_lane_does_not_grow_with_the_examples(monkeypatch):
     """Of 16 features, whose products alone would be over X as it is."""
-    monkeypatch.setattr(tiles, "_TILE_EXAMPLES", (4096, 4096))
+    monkeypatch.setattr(passes, "_TILE_EXAMPLES", (4096, 4096))
     rng = np.random.default_rng(0)
     X, y = rng.integers(-3, 4, (16, 2**20)).astype("float32"), rng.integers(0, 2, 2**20)
     w = np.full(16, 0.1, "float32")
@@ -101,7 +101,7 @@ def test_every_argument_can_be_mapped():
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_loss_and_gradient_of_both(n_classes, whole, monkeypatch, x64):
-    monkeypatch.setattr(tiles, "_SHARE", 100.0 if whole else 0.0)
+    monkeypatch.setattr(passes, "_SHARE", 100.0 if whole else 0.0)
     jax.clear_caches()
     params, batch = problem(4, 20, n_classes, weights=True, offset=True, soft=True)
     penalty = jaxlr.Penalty(0.3)
@@ -140,11 +140,11 @@ def test_the_kept_curvature_of_large_logits():
 def test_maps_over_tiles_whose_last_is_ragged():
     X = jnp.arange(42.0).reshape(2, 21)
     batch = jaxlr.Batch(X, jnp.ones(21), weights=jnp.arange(21.0))
-    found = tiles.map_tiles(lambda tile: (tile.X, tile.X.sum(axis=0)), batch)
+    found = passes.map_tiles(lambda tile: (tile.X, tile.X.sum(axis=0)), batch)
     np.testing.assert_array_equal(found[0], X)
     np.testing.assert_array_equal(found[1], X.sum(axis=0))
     slope = jax.grad(
-        lambda X: (tiles.map_tiles(lambda t: t.X**2, dataclasses.replace(batch, X=X))).sum()
+        lambda X: (passes.map_tiles(lambda t: t.X**2, dataclasses.replace(batch, X=X))).sum()
     )(X)
     np.testing.assert_allclose(slope, 2 * X)
 

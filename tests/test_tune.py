@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxlr
-from jaxlr.types import FitError
+from jaxlr.model.solution import FitError
 from tests.helpers import plain_loss, problem, quick
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_programs")

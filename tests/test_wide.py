@@ -9,8 +9,8 @@ import pytest
 
 import jaxlr
 from jaxlr import Params
-from jaxlr.curvature import make_curvature
-from jaxlr.wide import _basis, _first_equal, _mixing, back, into, narrow
+from jaxlr.solver.curvature import make_curvature
+from jaxlr.solver.wide import _basis, _first_equal, _mixing, back, into, narrow
 from tests.helpers import plain_loss, problem
 
 

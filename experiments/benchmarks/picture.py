@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from experiments import record
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 
 
 def draw(quick: bool) -> Path | None:

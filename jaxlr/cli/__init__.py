@@ -1,5 +1,1 @@
-"""The command line: `jaxlr fit`, `sweep`, `predict`, `inspect` and `audit`."""
-
-from jaxlr_command.app import main
-
-__all__ = ["main"]
+"""What the commands of the command line do: plain functions, whose results are told and written."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxlr.audit import Report, Verdict, audit_gradient
 from jaxlr.audit.door import function_name
+from jaxlr.base.extras import require
 from jaxlr.cli.refusal import Refusal
-from jaxlr.extras import require
 from jaxlr.self_audit import FUNCTIONS, audit_case, cases
 
 

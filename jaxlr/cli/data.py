@@ -6,60 +6,31 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.base.extras import require
 from jaxlr.cli.datasets import dataset
 from jaxlr.cli.medians import with_medians
 from jaxlr.cli.memory import give_back, total_memory
 from jaxlr.cli.refusal import Refusal
-from jaxlr.design import Design, class_weights, encode, labels, make_design
-from jaxlr.extras import require
-from jaxlr.moments import standardised
-from jaxlr.survey import Roles, Survey, survey, weights_of
+from jaxlr.door.design import Design, class_weights, encode, labels, make_design
+from jaxlr.door.moments import standardised
+from jaxlr.door.survey import Roles, Survey, survey, weights_of
+from jaxlr.door.telling import told_levels
+from jaxlr.files.data_set import Data
+from jaxlr.model.batch import Batch
 from jaxlr.tables import Chunk, Table, TableError, check_names, listed, open_table, rows_of_chunk
 from jaxlr.tables.table import counted, one_line
-from jaxlr.telling import told_levels
-from jaxlr.types import Batch
 
 IMPUTES = ("mean", "median")
 _ALIGNED = 64  # bytes, where JAX takes a NumPy array as it is
 _LARGE = 2**28  # bytes of X, from where on memory is worth some seconds
 _SHARE = 0.8  # of the machine's memory, for X at most; the rest is for all else
 _RARE = 0.2  # of the share that a class has where all have the same
-
-
-class Data(NamedTuple):
-    """A data set, its columns standardised by mean and scale.
-
-    Args:
-        name: of the data set, or of the file.
-        batch: the examples.
-        mean, scale: of the features, `(n,)`; the scale is 1 where they kept theirs.
-        feature_names, class_names: n and K of them.
-        design: how the features were made of a file's columns; None for scikit-learn's.
-        source: what is kept of the file with a model: its fingerprint and the options.
-        notes: sentences about what was done to the columns.
-    """
-
-    name: str
-    batch: Batch
-    mean: np.ndarray
-    scale: np.ndarray
-    feature_names: list[str]
-    class_names: list[str]
-    design: Design | None = None
-    source: Mapping[str, Any] = MappingProxyType({})
-    notes: tuple[str, ...] = ()
-
-    @property
-    def standardised(self) -> bool:
-        """Whether the features were standardised."""
-        return bool((self.scale != 1).any())
 
 
 class Reading(NamedTuple):

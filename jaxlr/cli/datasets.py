@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxlr.extras import MissingExtra
+from jaxlr.base.extras import MissingExtra
 
 _MEASURES = (
     "radius",

@@ -9,16 +9,17 @@ import numpy as np
 
 import jaxlr
 from jaxlr.cli import inspection
-from jaxlr.cli.data import Data
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import trained
 from jaxlr.cli.work import announced
-from jaxlr.model_file import Model, write_model
-from jaxlr.room import in_room
-from jaxlr.separation import separating_features
+from jaxlr.files.data_set import Data
+from jaxlr.files.model_file import Model, write_model
+from jaxlr.model.padding import in_room
+from jaxlr.model.penalty import Penalty
+from jaxlr.model.solution import Solution, Status
+from jaxlr.solver.separation import separating_features
 from jaxlr.tables import listed
 from jaxlr.tables.table import one_line
-from jaxlr.types import Penalty, Solution, Status
 
 
 class Fit(NamedTuple):

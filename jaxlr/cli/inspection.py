@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxlr.base.extras import require
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.extras import require
-from jaxlr.model_file import Model, load_model
+from jaxlr.door.telling import told_fills, told_levels
+from jaxlr.files.model_file import Model, load_model
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
-from jaxlr.telling import told_fills, told_levels
 
 _INTERCEPT = "(intercept)"
 
@@ -44,8 +44,8 @@ def coefficients(model: Model, level: float) -> list[dict[str, Any]]:
         units `coefficient`, `standard_error`, `interval`, `odds_ratio` and
         `odds_ratio_interval`; None for what is not known.
 
-    >>> from jaxlr.model_file import make_model
-    >>> from jaxlr.types import Params
+    >>> from jaxlr.files.model_file import make_model
+    >>> from jaxlr.model.batch import Params
     >>> model = make_model(Params(np.ones(1), np.zeros(())), mean=[3.0], scale=[2.0])
     >>> [(row["feature"], row["coefficient"]) for row in coefficients(model, 0.95)]
     [('(intercept)', -1.5), ('x1', 0.5)]

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from jaxlr.design import Design
-from jaxlr.types import Batch
+from jaxlr.door.design import Design
+from jaxlr.model.batch import Batch
 
 _ENDS = np.finfo(float).min, np.finfo(float).max
 

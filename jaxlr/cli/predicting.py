@@ -10,21 +10,20 @@ from typing import IO, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlr.base.atomic import write_atomically
+from jaxlr.base.extras import require
 from jaxlr.cli.data import bar, check_finite, names_of
 from jaxlr.cli.inspection import class_names
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import plain
-from jaxlr.design import Design, MissingValue, encode, labels
-from jaxlr.extras import require
-from jaxlr.files import write_atomically
-from jaxlr.model_file import Model
-from jaxlr.moments import standardised
-from jaxlr.survey import weights_of
+from jaxlr.door.design import Design, MissingValue, encode, labels, told_gaps
+from jaxlr.door.moments import standardised
+from jaxlr.door.survey import weights_of
+from jaxlr.files.model_file import Model
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.arrow import from_numpy, from_texts
 from jaxlr.tables.table import one_line
 from jaxlr.tables.values import levels, numbers
-from jaxlr.telling import told_gaps
 
 ENDINGS = (".csv", ".parquet", ".feather")
 UNSEEN = ("refuse", "base")

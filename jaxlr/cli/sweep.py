@@ -3,43 +3,35 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 import jaxlr
 from jaxlr import plots
-from jaxlr.cli.data import Data
+from jaxlr.base.atomic import write_atomically
+from jaxlr.base.extras import require
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
 from jaxlr.cli.trained import objective, plain, trained
 from jaxlr.cli.work import announced
-from jaxlr.extras import require
-from jaxlr.files import write_atomically
-from jaxlr.model_file import Model, write_model
-from jaxlr.room import in_room
-from jaxlr.sweep import cross_validate_and_fit
+from jaxlr.files.data_set import Data
+from jaxlr.files.model_file import Model, write_model
+from jaxlr.model.padding import in_room
+from jaxlr.model.penalty import Penalty
+from jaxlr.model.solution import Solution, Status, status_words
+from jaxlr.report import Sweep
+from jaxlr.studies.sweep import cross_validate_and_fit
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
-from jaxlr.types import Penalty, Solution, Status, status_words
+from jaxlr.version import __version__
 
 _LEGEND = (
     "best: the least mean log loss. 1 SE: the strongest penalty within one standard error of it. "
     "±: standard error over the folds. gradient: its norm; gap: how far the objective is above "
     "its optimum, at most; of both the worst of the folds."
 )
-
-
-class Sweep(NamedTuple):
-    """What the command found; its arrays are NumPy's."""
-
-    data: Data
-    seed: int  # of the draw of folds
-    fold_of: np.ndarray  # the fold number of each example
-    result: jaxlr.CrossValidation
-    path: Solution  # the fits to all examples, a lane a penalty
-    seconds: float  # compiling included
 
 
 def check_files(plot: Path | None, output: Path | None, report: Path | None = None) -> None:
@@ -206,7 +198,7 @@ def content(found: Sweep) -> dict[str, Any]:
     data, (penalties, fits, scores, best, best_one_se, _) = found.data, found.result
     spread = {name: plots.mean_and_error(score) for name, score in scores._asdict().items()}
     content = {
-        "jaxlr_version": jaxlr.__version__,
+        "jaxlr_version": __version__,
         **_training(found),
         "notes": list(found.data.notes),
         "m_examples": data.batch.m_examples,

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 
 import jaxlr
-from jaxlr.cli.data import Data
 from jaxlr.cli.memory import give_back
-from jaxlr.intervals import standard_errors
-from jaxlr.model_file import Model, make_model
-from jaxlr.room import in_room
-from jaxlr.types import Penalty, Solution, Status
+from jaxlr.files.data_set import Data
+from jaxlr.files.model_file import Model, make_model
+from jaxlr.inference.intervals import standard_errors
+from jaxlr.model.padding import in_room
+from jaxlr.model.penalty import Penalty
+from jaxlr.model.solution import Solution, Status
 
 _RANKED = 2**19  # examples of which the ROC AUC is taken
 

@@ -4,8 +4,8 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from jaxlr.cli.data import Data
-from jaxlr.extras import require
+from jaxlr.base.extras import require
+from jaxlr.files.data_set import Data
 
 # Lanes × examples × features × classes. 500 lanes of scikit-learn's digits are 6e8 and take
 # 31 s of CPU; 20,000 × 100 in 10 classes are 2e7 and take some 10 s.

@@ -6,7 +6,7 @@ text, and fewer things named.
 """
 
 from jaxlr.plots.calibration import reliability_diagram
-from jaxlr.plots.coefficients import coefficients
+from jaxlr.plots.forest import coefficients
 from jaxlr.plots.learning import learning_curves
 from jaxlr.plots.ranking import precision_recall_curve, roc_curve
 from jaxlr.plots.sweeps import coefficient_path, mean_and_error, sweep_figure, validation_curve

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxlr.metrics import prepare
+from jaxlr.base.pytrees import Array, LazyWeights
+from jaxlr.model.metrics import prepare
 from jaxlr.plots.style import COLORS, GREY, axes_or_new, characters, dress, legend, shown
-from jaxlr.types import Array, LazyWeights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
+from jaxlr.base.pytrees import Array
+from jaxlr.model.shapes import check_numbers
 from jaxlr.plots.style import axes_or_new, dress, log_scale, name_ends, name_size, size_of
-from jaxlr.types import Array, check_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

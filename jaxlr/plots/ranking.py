@@ -7,27 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxlr.plots.rates import (
-    GRID,
-    Curve,
-    Ranking,
-    on_grid,
-    precision_recall,
-    rank,
-    resampled,
-    roc,
-)
-from jaxlr.plots.style import (
-    COLORS,
-    GREY,
-    axes_or_new,
-    characters,
-    dress,
-    legend,
-    shown,
-    size_of,
-)
-from jaxlr.types import Array, LazyWeights
+from jaxlr.base.pytrees import Array, LazyWeights
+from jaxlr.plots.rates import GRID, Curve, Ranking, on_grid, precision_recall, rank, resampled, roc
+from jaxlr.plots.style import COLORS, GREY, axes_or_new, characters, dress, legend, shown, size_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxlr.arguments import check_key
-from jaxlr.losses import softmax_log_probability
-from jaxlr.metrics import prepare
-from jaxlr.resampling import multinomial_counts
-from jaxlr.types import Array, LazyWeights
+from jaxlr.base.arguments import check_key
+from jaxlr.base.pytrees import Array, LazyWeights
+from jaxlr.model.losses import softmax_log_probability
+from jaxlr.model.metrics import prepare
+from jaxlr.studies.resampling import multinomial_counts
 
 GRID = np.linspace(0.0, 1.0, 201)  # where curves are averaged, and have a band
 

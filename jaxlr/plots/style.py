@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxlr.extras import require
-from jaxlr.types import Array
+from jaxlr.base.extras import require
+from jaxlr.base.pytrees import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxlr.base.pytrees import Array
+from jaxlr.model.shapes import check_type
+from jaxlr.model.solution import Solution
 from jaxlr.plots.style import (
     COLORS,
     GREY,
@@ -23,8 +26,7 @@ from jaxlr.plots.style import (
     size_of,
     text_size,
 )
-from jaxlr.sweep import CrossValidation
-from jaxlr.types import Array, Solution, check_type
+from jaxlr.studies.sweep import CrossValidation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,24 +6,35 @@ import math
 import os
 import platform
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-import jaxlr
 from jaxlr import plots
-from jaxlr.files import write_atomically
+from jaxlr.base.atomic import write_atomically
+from jaxlr.base.pytrees import LazyWeights
+from jaxlr.files.data_set import Data
+from jaxlr.model.solution import Solution, Status, status_words
 from jaxlr.plots.style import COLORS
 from jaxlr.report.markup import Row, document, figure, paragraph, table, text
-from jaxlr.types import LazyWeights, Status, status_words
-
-if TYPE_CHECKING:
-    from jaxlr.cli.sweep import Sweep
+from jaxlr.studies.sweep import CrossValidation
+from jaxlr.version import __version__
 
 _ROWS = 100  # of a table of coefficients
 _RESAMPLES, _RESAMPLED = 200, 1_000_000  # for bands, where no more logits than this are resampled
 _UNBALANCED = 3  # the largest class has so many times the examples of the smallest
+
+
+class Sweep(NamedTuple):
+    """What a sweep found; its arrays are NumPy's."""
+
+    data: Data
+    seed: int  # of the draw of folds
+    fold_of: np.ndarray  # the fold number of each example
+    result: CrossValidation
+    path: Solution  # the fits to all examples, a lane a penalty
+    seconds: float  # compiling included
 
 
 def write(path: str | os.PathLike, found: Sweep, command: str) -> None:
@@ -321,7 +332,7 @@ def _coefficients(found: Sweep) -> str:
 
 def _reproduce(found: Sweep, command: str, written: str) -> str:
     facts = {
-        "jaxlr": jaxlr.__version__,
+        "jaxlr": __version__,
         "JAX": f"{jax.__version__}, on {jax.default_backend()}",
         "Python": platform.python_version(),
         "NumPy": np.__version__,

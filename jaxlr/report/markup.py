@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ own do: in pipelines, searches, calibration and inspection.
 ['a', 'b']
 """
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 
 require("sklearn.base", "sklearn")  # before the imports that need it: to say how to install it
 

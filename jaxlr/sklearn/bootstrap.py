@@ -10,11 +10,12 @@ from scipy.special import expit, softmax
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from jaxlr.refits import bootstrap
-from jaxlr.resampling import poisson_counts
+from jaxlr.model.batch import Batch
+from jaxlr.model.penalty import Penalty
 from jaxlr.sklearn.data import Data, passes, rows_of, tolerance, validated, warn_of_failures
 from jaxlr.sklearn.logistic import LogisticRegression
-from jaxlr.types import Batch, Penalty
+from jaxlr.studies.refits import bootstrap
+from jaxlr.studies.resampling import poisson_counts
 
 _PROBABILITIES = 2**22  # of all resamples, that are held at once
 

@@ -20,10 +20,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from jaxlr import frames, narrowing
-from jaxlr.given import Side
-from jaxlr.room import room_for
-from jaxlr.types import Batch, Params, Solution, Status
+from jaxlr.base import frames
+from jaxlr.door import narrowing
+from jaxlr.door.given import Side
+from jaxlr.model.batch import Batch, Params
+from jaxlr.model.padding import room_for
+from jaxlr.model.solution import Solution, Status
 
 _CENTRED = 2**18  # values at a time
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlr.fit import fit
+from jaxlr.model.batch import Batch, Params
+from jaxlr.model.penalty import Penalty
 from jaxlr.sklearn.classifier import LinearClassifier
 from jaxlr.sklearn.data import (
     Data,
@@ -23,7 +24,7 @@ from jaxlr.sklearn.data import (
     tolerance,
     warn_of_failures,
 )
-from jaxlr.types import Batch, Params, Penalty
+from jaxlr.solver.fit import fit
 
 
 class LogisticRegression(LinearClassifier):

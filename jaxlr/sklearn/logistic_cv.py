@@ -14,6 +14,7 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
+from jaxlr.model.solution import Solution
 from jaxlr.sklearn.classifier import LinearClassifier
 from jaxlr.sklearn.data import (
     Data,
@@ -30,7 +31,6 @@ from jaxlr.sklearn.data import (
 )
 from jaxlr.sklearn.logistic import LogisticRegression
 from jaxlr.sklearn.splits import fit_splits
-from jaxlr.types import Solution
 
 Split = tuple[Any, Any]
 """The places of the rows to fit to, and of those to score on."""

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlr.lanes import Work, chunk_size, run
-from jaxlr.pilot import sees_all
-from jaxlr.problem import (
+from jaxlr.base.pytrees import Array, Take
+from jaxlr.lanes.chunks import Work, chunk_size, run
+from jaxlr.lanes.problem import (
     Problem,
     Shared,
     find_path,
@@ -20,7 +20,10 @@ from jaxlr.problem import (
     num_starts,
     share,
 )
-from jaxlr.types import Array, Batch, Penalty, Solution, Take
+from jaxlr.model.batch import Batch
+from jaxlr.model.penalty import Penalty
+from jaxlr.model.solution import Solution
+from jaxlr.solver.pilot import sees_all
 
 
 @jax.tree_util.register_dataclass

@@ -2,7 +2,7 @@
 
 Nothing is held but a chunk, whatever the size of a file; only LIBSVM text is held whole, sparse.
 A column holds one of two things: numbers, as float64 with NaN for what is missing, or text. A CSV
-does not say which, so that all of it is text here, and `jaxlr.design` decides.
+does not say which, so that all of it is text here, and `jaxlr.door.design` decides.
 """
 
 from __future__ import annotations

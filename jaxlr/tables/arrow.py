@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 
 
 def to_numpy(column: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 from jaxlr.tables.table import Chunk, Table, TableError, heads_by_name, in_chunks, sentence
 from jaxlr.tables.values import is_plain
 

@@ -14,8 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxlr.extras import require
-from jaxlr.tables.encodings import check_encoding, not_utf8
+from jaxlr.base.extras import require
 from jaxlr.tables.table import (
     Chunk,
     Table,
@@ -27,6 +26,7 @@ from jaxlr.tables.table import (
     sentence,
     short,
 )
+from jaxlr.tables.text_encoding import check_encoding, not_utf8
 
 SUFFIXES = (".csv", ".tsv")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlr.extras import require
-from jaxlr.tables.encodings import check_encoding
+from jaxlr.base.extras import require
 from jaxlr.tables.table import Chunk, Table, TableError, is_number, short
+from jaxlr.tables.text_encoding import check_encoding
 
 SUFFIXES = (".svm", ".svmlight", ".libsvm", ".txt")
 LABEL = "label"  # the column that is not a feature

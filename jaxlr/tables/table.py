@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 
 
 class TableError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlr.extras import require
+from jaxlr.base.extras import require
 from jaxlr.tables.arrow import from_texts, to_numpy
 from jaxlr.tables.table import is_number
 

@@ -1,0 +1,1 @@
+"""Checked input: arrays, columns of tables, and the design of a table."""

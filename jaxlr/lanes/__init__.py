@@ -1,0 +1,1 @@
+"""Many optima in one program."""

@@ -1,0 +1,1 @@
+"""The objective of one lane: examples, loss, penalty, and their derivatives by hand."""

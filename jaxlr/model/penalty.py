@@ -1,0 +1,54 @@
+"""The penalty of one lane."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxlr.base.arguments import is_real, known
+from jaxlr.base.pytrees import Array
+
+
+class Penalty(NamedTuple):
+    """The penalty `½·l2·Σⱼ factorsⱼ·‖wⱼ‖²`; the intercept is never penalised.
+
+    Args:
+        l2: strength, `()`. With scikit-learn's C: `l2 = 1/(C·Σ weights)`.
+        factors: None, or `(n,)`: a factor for each feature; 0 leaves a feature unpenalised.
+    """
+
+    l2: Array = 0.0
+    factors: Array | None = None
+
+
+def ridge(penalty: Penalty, n_features: int, dtype: Any) -> Array:
+    """Return the penalty of each feature, `l2·f`, `(n,)`, in a dtype.
+
+    >>> ridge(Penalty(0.5, jnp.array([1, 0])), 2, jnp.float32).tolist()
+    [0.5, 0.0]
+    """
+    l2 = jnp.asarray(penalty.l2, dtype)
+    if penalty.factors is None:
+        return jnp.broadcast_to(l2, n_features)
+    return l2 * jnp.asarray(penalty.factors, dtype)
+
+
+def check_penalty(penalty: Penalty) -> None:
+    """Raise ValueError when an l2 that is known is negative, TypeError when it is no number.
+
+    Not for lanes, one of which is not to end the others: their status says it. That of an l2 that
+    is NaN says so as well.
+
+    >>> check_penalty(Penalty(-1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: penalty.l2 is -1.0 where a number that is not negative is due: 0 is no penalty.
+    """
+    l2 = known(penalty.l2)
+    if l2 is not None and not is_real(l2):
+        raise TypeError(f"penalty.l2 is {penalty.l2!r} where a number is due: 0 is no penalty.")
+    if l2 is not None and (l2 < 0).any():
+        raise ValueError(
+            f"penalty.l2 is {l2} where a number that is not negative is due: 0 is no penalty."
+        )

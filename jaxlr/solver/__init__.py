@@ -1,0 +1,1 @@
+"""The optimum of one lane, its certificate and its derivatives."""

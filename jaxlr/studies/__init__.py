@@ -1,0 +1,1 @@
+"""What users run: sweeps, cross-validation, refits, tuning."""
