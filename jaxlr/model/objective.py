@@ -46,7 +46,7 @@ from jaxlr.model.passes import (
     weighted,
     working,
 )
-from jaxlr.model.penalty import Penalty
+from jaxlr.model.penalty import Penalty, gradient_of, per_weight, value_of
 from jaxlr.model.shapes import check_shapes
 
 NO_PENALTY = Penalty()
@@ -158,14 +158,6 @@ _data_loss.defjvp(_data_loss_jvp, symbolic_zeros=True)
 # --- The objective ------------------------------------------------------------------------------
 
 
-def _l2(params: Params, penalty: Penalty) -> Array:
-    """The penalty of each weight as a factor: `()`, or `(n,)` / `(n, 1)` with factors."""
-    l2 = jnp.asarray(penalty.l2, params.w.dtype)
-    if penalty.factors is None:
-        return l2
-    return l2 * jnp.asarray(penalty.factors, params.w.dtype).reshape(-1, *[1] * (params.w.ndim - 1))
-
-
 def _floating(params: Params) -> Params:
     """Return params as arrays; integers, to which no gradient could be cast, as floats."""
     arrays = [jnp.asarray(a) for a in params]
@@ -203,7 +195,7 @@ def loss(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Array:
     """
     check_shapes(params, batch, penalty)
     wide, _ = working(_floating(params), batch)
-    return _data_loss(wide, batch) + (_l2(wide, penalty) * wide.w**2).sum() / 2
+    return _data_loss(wide, batch) + value_of(penalty, wide.w)
 
 
 @jax.jit
@@ -230,7 +222,7 @@ def value_and_grad(
     params = _floating(params)
     wide, _ = working(params, batch)
     value, grad = _data_value_and_grad(wide, batch)
-    pull = _l2(wide, penalty) * wide.w
+    pull = gradient_of(penalty, wide.w)
     return value + (pull * wide.w).sum() / 2, _rounded(Params(grad.w + pull, grad.b), params)
 
 
@@ -269,7 +261,7 @@ def hvp(params: Params, v: Params, batch: Batch, penalty: Penalty = NO_PENALTY) 
     check_direction(v, params)
     (wide, _), (v, _) = working(params, batch), working(v, batch)
     Hv = _mean_hvp(wide, v, batch)
-    return _rounded(Params(Hv.w + _l2(wide, penalty) * v.w, Hv.b), params)
+    return _rounded(Params(Hv.w + gradient_of(penalty, v.w), Hv.b), params)
 
 
 def check_direction(v: Params, params: Params) -> None:
@@ -326,7 +318,7 @@ def make_hvp(
     def product(v: Params) -> Params:
         v, _ = working(v, batch)
         Hv = by_lanes(mean)(v, curved)
-        return Hv._replace(w=Hv.w + _l2(wide, penalty) * v.w)
+        return Hv._replace(w=Hv.w + gradient_of(penalty, v.w))
 
     return product
 
@@ -361,7 +353,6 @@ def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Para
     ww, wb, bb = (block / total for block in blocks)
     if not classes:
         ww, wb, bb = ww[:, 0, :, 0], wb[:, 0, 0], bb[0, 0]
-    pull = jnp.broadcast_to(_l2(wide, penalty), wide.w.shape).reshape(-1)
-    ww = ww + jnp.diag(pull).reshape(ww.shape)
+    ww = ww + jnp.diag(per_weight(penalty, wide.w).reshape(-1)).reshape(ww.shape)
     bw = jnp.moveaxis(wb, -1, 0) if classes else wb
     return Params(Params(ww, wb), Params(bw, bb))

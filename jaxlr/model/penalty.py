@@ -34,6 +34,47 @@ def ridge(penalty: Penalty, n_features: int, dtype: Any) -> Array:
     return l2 * jnp.asarray(penalty.factors, dtype)
 
 
+def per_weight(penalty: Penalty, w: Array) -> Array:
+    """Return the penalty `l2·f` of each weight, in the shape and dtype of w.
+
+    >>> per_weight(Penalty(0.5, jnp.array([1, 0])), jnp.ones((2, 3))).tolist()
+    [[0.5, 0.5, 0.5], [0.0, 0.0, 0.0]]
+    """
+    l2 = ridge(penalty, len(w), w.dtype)
+    return jnp.broadcast_to(l2.reshape(-1, *[1] * (w.ndim - 1)), w.shape)
+
+
+def value_of(penalty: Penalty, w: Array) -> Array:
+    """Return the penalty of weights, `½·l2·Σⱼ fⱼ‖wⱼ‖²`.
+
+    >>> float(value_of(Penalty(0.5), jnp.array([1.0, 2.0])))
+    1.25
+    """
+    return (per_weight(penalty, w) * w**2).sum() / 2
+
+
+def gradient_of(penalty: Penalty, w: Array) -> Array:
+    """Return the gradient of the penalty, `l2·f ⊙ w`; also the product of its Hessian with w.
+
+    >>> gradient_of(Penalty(0.5), jnp.array([1.0, 2.0])).tolist()
+    [0.5, 1.0]
+    """
+    return per_weight(penalty, w) * w
+
+
+def conjugate_of(penalty: Penalty, G: Array) -> Array:
+    """Return the penalty's convex conjugate, `Σ max_w (G·w − ½·l2·f·w²)`.
+
+    That is `G²/(2·l2·f)` for each weight; without a penalty 0 where G is 0, and else infinite.
+
+    >>> float(conjugate_of(Penalty(0.5), jnp.array([1.0, 2.0])))
+    5.0
+    """
+    l2 = per_weight(penalty, G)
+    each = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)
+    return jnp.where((l2 == 0) & (G == 0), 0, each).sum()
+
+
 def check_penalty(penalty: Penalty) -> None:
     """Raise ValueError when an l2 that is known is negative, TypeError when it is no number.
 

@@ -42,7 +42,7 @@ from jaxlr.model.batch import Batch, Params
 from jaxlr.model.features import feature_sums, logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import by_lanes, cast, sum_over_tiles, weighted, working
-from jaxlr.model.penalty import Penalty, ridge
+from jaxlr.model.penalty import Penalty, conjugate_of, gradient_of, ridge
 from jaxlr.model.shapes import check_shapes
 
 
@@ -119,14 +119,12 @@ def certify_and_sum(
         return sums(of_tile, batch, n + 2 * K)
 
     (G, kl, unsure), others = by_lanes(over_examples)((params, mixture), batch)
-    l2 = ridge(penalty, n, dtype).reshape(-1, *[1] * (params.w.ndim - 1))
-    G = G / totals.all + l2 * params.w
-    quadratic = jnp.where(l2 > 0, G**2 / (2 * jnp.where(l2 > 0, l2, 1)), jnp.inf)
-    quadratic = jnp.where((l2 == 0) & (G == 0), 0, quadratic)
+    l2 = ridge(penalty, n, dtype)
+    G = G / totals.all + gradient_of(penalty, params.w)
     separated = (unsure == 0) & (l2 == 0).all()
     not_convex = (totals.negative > 0) | (l2 < 0).any()
     missing = (totals.rarest == 0) & batch.intercept  # its intercept falls for ever
-    bound = kl / totals.all + quadratic.sum()
+    bound = kl / totals.all + conjugate_of(penalty, G)
     return Certificate(bound, missing | separated | not_convex), others
 
 

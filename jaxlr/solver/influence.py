@@ -35,7 +35,7 @@ from jaxlr.model.features import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.objective import NO_PENALTY, value_and_grad
 from jaxlr.model.passes import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
-from jaxlr.model.penalty import Penalty, ridge
+from jaxlr.model.penalty import Penalty, gradient_of
 from jaxlr.model.shapes import check_shapes
 from jaxlr.solver.curvature import Factor, blocks, exact_curvature, factorise, precondition
 from jaxlr.solver.implicit import make_inverse, solve_hessian
@@ -206,7 +206,7 @@ def _influence(
     inverse = make_inverse(*lax.stop_gradient((params, batch, penalty)))
     v = solve_hessian(inverse, params, slope, batch, penalty)
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
-    common = (_ridge(params, penalty) * params.w * v.w).sum()
+    common = (gradient_of(penalty, params.w) * v.w).sum()
 
     def each(tile):
         tile = cast(tile, dtype)
@@ -258,7 +258,7 @@ def _prepare(params: Params, batch: Batch, penalty: Penalty):
     params, dtype = working(into(Q, params), batch)
     root = factorise(exact_curvature(params, batch), penalty)
     total = sum_over_tiles(lambda tile: total_weight(tile, dtype), batch)
-    slope = Params(_ridge(params, penalty) * params.w, jnp.zeros_like(params.b))
+    slope = Params(gradient_of(penalty, params.w), jnp.zeros_like(params.b))
     q = jax.tree.map(lambda a: a / total, precondition(root, slope))
     _, grad = value_and_grad(params, batch, penalty)
     return params, batch, Q, root, q, total, _excess(grad, root, batch.m_examples)
@@ -335,11 +335,6 @@ def _values(batch: Batch) -> int:
     """Return how many values an example brings: for K classes K rows of all the parameters."""
     K = 1 if batch.n_classes == 2 else batch.n_classes
     return (batch.n_features + 1) * K * K + 1
-
-
-def _ridge(params: Params, penalty: Penalty) -> Array:
-    """Return the penalty of each weight, in a shape that multiplies w."""
-    return ridge(penalty, len(params.w), params.w.dtype).reshape(-1, *[1] * (params.w.ndim - 1))
 
 
 def _columns(params: Params) -> int:

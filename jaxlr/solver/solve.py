@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxlr.base.pytrees import Array
 from jaxlr.model.batch import Batch, Params, init_params
 from jaxlr.model.objective import value_and_grad
-from jaxlr.model.penalty import Penalty, ridge
+from jaxlr.model.penalty import Penalty, gradient_of
 from jaxlr.model.solution import Status
 from jaxlr.solver import lowrank, minimize
 from jaxlr.solver.curvature import (
@@ -205,7 +205,7 @@ def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Cal
         params = unravel_params(batch, x.dtype)(x)
         value, grad = value_and_grad(params, batch, penalty)
         if batch.n_classes > 2:
-            grad = _summing_to_zero(grad, params, batch, penalty)
+            grad = _summing_to_zero(grad, params, penalty)
         return value, ravel_pytree(grad)[0]
 
     def product(g: Array) -> Array:
@@ -217,15 +217,14 @@ def functions(L: Array, batch: Batch, penalty: Penalty, task: Task) -> tuple[Cal
     return objective, product
 
 
-def _summing_to_zero(grad: Params, params: Params, batch: Batch, penalty: Penalty) -> Params:
+def _summing_to_zero(grad: Params, params: Params, penalty: Penalty) -> Params:
     """Return a gradient of the softmax without what rounding leaves of the sum over classes.
 
     The gradients of the data term sum to zero over the classes. Where features are far from zero
     rounding leaves much more than that, and along a shift that is common to all classes only the
     penalty curves: P, which divides by it, would make of that rounding most of a step.
     """
-    pull = ridge(penalty, batch.n_features, grad.w.dtype)[:, None] * params.w
-    common = (grad.w - pull).mean(axis=1, keepdims=True)
+    common = (grad.w - gradient_of(penalty, params.w)).mean(axis=1, keepdims=True)
     return Params(grad.w - common, grad.b - grad.b.mean())
 
 
