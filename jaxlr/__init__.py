@@ -2,7 +2,7 @@
 
 from jaxlr import data, metrics
 from jaxlr.model.batch import Batch, Params, init_params
-from jaxlr.model.features import logits, predict, predict_proba
+from jaxlr.model.linear import logits, predict, predict_proba
 from jaxlr.model.objective import gradient, hessian, hvp, loss, value_and_grad
 from jaxlr.model.penalty import Penalty
 from jaxlr.model.solution import FitError, Solution, Status

@@ -98,6 +98,30 @@ def test_no_module_has_the_name_of_a_function_beside_it_nor_of_the_standard_libr
             assert found is None or isinstance(found, type(sys)), f"{name} is shadowed"
 
 
+def touches(file):
+    """Return the lines in which an `….X` is multiplied, sliced, or given to NumPy."""
+    tree = ast.parse(file.read_text())
+    above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+
+    def is_touched(node):
+        user = above[node]
+        if isinstance(user, ast.Attribute):
+            return user.attr not in {"shape", "dtype", "astype"}
+        if isinstance(user, ast.Call) and isinstance(user.func, ast.Attribute):
+            return ast.unparse(user.func).startswith(("jnp.", "np.", "jax.numpy."))
+        return isinstance(user, ast.BinOp | ast.UnaryOp | ast.Compare | ast.Subscript)
+
+    places = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "X")
+    return [f"{name_of(file)}, line {n.lineno}" for n in places if is_touched(n)]
+
+
+def test_one_file_multiplies_slices_and_sums_the_features():
+    floors = {"model", "solver", "inference", "lanes", "studies"}
+    core = [file for name, file in NAMES.items() if floor_of(name) in floors]
+    allowed = {"features", "passes", "padding"}
+    assert not [place for file in core if file.stem not in allowed for place in touches(file)]
+
+
 def test_few_modules_stand_outside_of_the_floors():
     assert len(list((ROOT / "jaxlr").glob("*.py"))) <= 14
 

@@ -36,9 +36,11 @@ def logit_shape(n_classes: int) -> tuple[int, ...]:
 def common_dtype(*given: Any) -> Any:
     """Return the dtype that holds all of them, also if JAX is set to promote none by itself.
 
+    Of features that are no array it is their `dtype` that counts.
+
     >>> with jax.numpy_dtype_promotion("strict"):
     ...     print(common_dtype(jnp.bfloat16, jnp.float32))
     float32
     """
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*given)
+        return jnp.result_type(*(a.dtype if hasattr(a, "products") else a for a in given))

@@ -12,6 +12,7 @@ from jaxlr.base.arguments import transfers
 from jaxlr.base.pytrees import Array, LazyWeights, Take, logit_shape
 from jaxlr.door import arrays
 from jaxlr.door.given import Side
+from jaxlr.model.features import taken
 
 
 class Params(NamedTuple):
@@ -53,7 +54,8 @@ class Batch:
     `Batch.from_columns` check their input and say what is wrong with it.
 
     Args:
-        X: features, `(n, m)`: n features of m examples.
+        X: features, `(n, m)`: n features of m examples; an array, or anything that answers what
+            `jaxlr.model.features.Features` lists.
         y: labels. `n_classes=2`: `(m,)`, 0/1 or the probability of class 1. More classes:
             `(m,)` integers 0…K−1, or `(K, m)` probabilities whose columns sum to one.
         weights: None, `(m,)`, or `LazyWeights`. Weight 2 is a repeated example.
@@ -90,7 +92,7 @@ class Batch:
         if weights is not None:
             weights = weights.select(take) if isinstance(weights, LazyWeights) else take(weights)
         offset = None if self.offset is None else take(self.offset)
-        picked = {"X": take(self.X), "y": take(self.y), "weights": weights, "offset": offset}
+        picked = {"X": taken(self.X, take), "y": take(self.y), "weights": weights, "offset": offset}
         return dataclasses.replace(self, **picked)
 
     @classmethod

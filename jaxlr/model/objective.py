@@ -27,13 +27,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxlr.base.meshes import with_auto_axes
 from jaxlr.base.pytrees import Array, logit_shape
 from jaxlr.base.rules import dense, is_fixed, jvp_of_perturbed
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import feature_sums, logits
+from jaxlr.model.features import feature_sums, gram
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import (
     by_lanes,
@@ -80,21 +80,12 @@ def _curvature_sums(params: Params, v: Params, tile: Batch, dtype) -> tuple[Para
     return Params(feature_sums(tile.X, sU), intercept_sums(tile, sU)), total_weight(tile, dtype)
 
 
-def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array, Array, Array]:
-    """Return the blocks (w, w), (w, b), (b, b) of the Hessian of `Σ cᵢℓᵢ`, and `Σ cᵢ`.
-
-    Block (k, l) of K × K classes is `X diag(c ⊙ s_kl) Xᵀ`; two classes are K = 1.
-    """
+def _hessian_sums(params: Params, tile: Batch, dtype) -> tuple[Array, Array]:
+    """Return the Hessian of `Σ cᵢℓᵢ`, `(K, n+1, K, n+1)`, and `Σ cᵢ`; two classes are K = 1."""
     tile = cast(tile, dtype)
     Z = logits(params, tile.X, tile.offset)
     S = weighted(tile.weights, pointwise_loss(tile.n_classes).curvature(Z))  # (K, K, t)
-
-    def row(S_k):  # one k at a time, to hold n·K·t values instead of n·K²·t
-        return feature_sums(tile.X[:, None] * S_k[None], tile.X)  # (n, l, n)
-
-    ww = jnp.moveaxis(lax.map(row, S), (0, 1, 2, 3), (1, 0, 3, 2))
-    wb = feature_sums(tile.X, S) * float(tile.intercept)
-    return ww, wb, intercept_sums(tile, S), total_weight(tile, dtype)
+    return gram(tile.X, S, float(tile.intercept)), total_weight(tile, dtype)
 
 
 def _mean_value_and_grad(params, batch, sums=sum_over_tiles, lanes=1):
@@ -347,12 +338,11 @@ def hessian(params: Params, batch: Batch, penalty: Penalty = NO_PENALTY) -> Para
     n, classes = batch.n_features, logit_shape(batch.n_classes)
     wide, dtype = working(_floating(params), batch)
     values = (n + 1) * math.prod(classes) + batch.n_classes**2
-    *blocks, total = sum_over_tiles(
-        lambda tile: _hessian_sums(wide, tile, dtype), batch, values=values
-    )
-    ww, wb, bb = (block / total for block in blocks)
-    if not classes:
-        ww, wb, bb = ww[:, 0, :, 0], wb[:, 0, 0], bb[0, 0]
+    H, total = sum_over_tiles(lambda tile: _hessian_sums(wide, tile, dtype), batch, values=values)
+    H = jnp.transpose(H / total, (1, 0, 3, 2))  # (n+1, K, n+1, K)
+    ww = H[:-1, :, :-1].reshape(n, *classes, n, *classes)
     ww = ww + jnp.diag(per_weight(penalty, wide.w).reshape(-1)).reshape(ww.shape)
-    bw = jnp.moveaxis(wb, -1, 0) if classes else wb
+    wb, bw = H[:-1, :, -1], H[-1, :, :-1]
+    bb = H[-1, :, -1].reshape(*classes, *classes)
+    wb, bw = wb.reshape(n, *classes, *classes), bw.reshape(*classes, n, *classes)
     return Params(Params(ww, wb), Params(bw, bb))

@@ -194,9 +194,8 @@ def working(params: Params, batch: Batch) -> tuple[Params, Any]:
 def cast(tile: Batch, dtype) -> Batch:
     """The tile with its labels as probabilities and everything in the working dtype."""
     y = label_probabilities(tile.y, tile.n_classes, dtype)
-    X, weights, offset = jax.tree.map(
-        lambda a: a.astype(dtype), (tile.X, tile.weights, tile.offset)
-    )
+    weights, offset = jax.tree.map(lambda a: a.astype(dtype), (tile.weights, tile.offset))
+    X = tile.X.astype(dtype)
     return dataclasses.replace(tile, X=X, y=y, weights=weights, offset=offset)
 
 

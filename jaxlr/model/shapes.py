@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxlr.base.arguments import check_no_table
 from jaxlr.base.pytrees import Array, LazyWeights, logit_shape
 from jaxlr.model.batch import Batch, Params
+from jaxlr.model.features import is_array
 from jaxlr.model.penalty import Penalty
 
 
@@ -85,8 +86,9 @@ def check_linear(params: Params, X: Array) -> None:
     ValueError: X has shape (5, 3) where (3, m_examples) is due: an example is a column. Give X.T.
     """
     check_type("params", params, Params)
-    check_array("X", X)
-    n, shape = jnp.shape(params.w)[0], jnp.shape(X)
+    if is_array(X):
+        check_array("X", X)
+    n, shape = jnp.shape(params.w)[0], tuple(X.shape)
     if shape[:1] != (n,):
         fix = " Give X.T." if shape[1:] == (n,) else ""
         raise ValueError(
@@ -119,8 +121,8 @@ def check_shapes(params: Params | None, batch: Batch, penalty: Penalty | None = 
     if penalty is not None:
         check_type("penalty", penalty, Penalty)
     _check_arrays(params, batch)
-    if jnp.ndim(batch.X) != 2:
-        raise ValueError(f"X has shape {jnp.shape(batch.X)} where (n_features, m_examples) is due.")
+    if len(batch.X.shape) != 2:
+        raise ValueError(f"X has shape {batch.X.shape} where (n_features, m_examples) is due.")
     n, m = batch.X.shape
     classes = logit_shape(batch.n_classes)
     labels = [(m,), (*classes, m)]
@@ -158,7 +160,7 @@ def _check_arrays(params: Params | None, batch: Batch) -> None:
     given |= {} if lazy else {"weights": batch.weights}
     given |= {} if params is None else {"w": params.w, "b": params.b}
     for name, value in given.items():
-        if value is not None:
+        if value is not None and is_array(value):
             check_array(name, value)
 
 

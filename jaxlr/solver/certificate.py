@@ -39,7 +39,8 @@ import jax.numpy as jnp
 
 from jaxlr.base.pytrees import Array, LazyWeights, Take
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import feature_sums, logits
+from jaxlr.model.features import feature_sums
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import by_lanes, cast, sum_over_tiles, weighted, working
 from jaxlr.model.penalty import Penalty, conjugate_of, gradient_of, ridge

@@ -27,8 +27,10 @@ from jax import lax
 from jaxlr.base import lapack
 from jaxlr.base.pytrees import Array
 from jaxlr.base.rules import with_lanes
+from jaxlr.model import features
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import feature_sums, logits
+from jaxlr.model.features import centred, dense, feature_sums, taken
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.model.penalty import Penalty, ridge
@@ -116,15 +118,16 @@ def centre_of(batch: Batch, centre: Array | None, dtype) -> Array:
         return jnp.asarray(centre, dtype)
     if not batch.intercept:  # x̃ᵢ = (xᵢ, 0): what has no curvature is left where it is
         return jnp.zeros(batch.n_features, dtype)
-    origin = batch.X[:, :1].astype(dtype)  # about it a constant feature is 0, and its mean exact
+    # About one of the examples a constant feature is 0, and its mean exact.
+    origin = dense(taken(batch.X, lambda a: a[..., :1])).astype(dtype)[:, 0]
 
     def moments(tile):
         tile = cast(tile, dtype)
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
-        return feature_sums(tile.X - origin, ones), total_weight(tile, dtype)
+        return feature_sums(centred(tile.X, origin), ones), total_weight(tile, dtype)
 
     first, total = sum_over_tiles(moments, batch)
-    return origin[:, 0] + first / total
+    return origin + first / total
 
 
 @jax.jit
@@ -160,10 +163,7 @@ def gram(weights: Callable[[Batch], Array], batch: Batch, centre: Array) -> Arra
     def scatter(tile: Batch) -> tuple[Array, Array]:
         tile = cast(tile, dtype)
         S = weighted(tile.weights, weights(tile))
-        last = jnp.full((1, tile.m_examples), batch.intercept, dtype)
-        X = jnp.concatenate([tile.X - centre[:, None], last])
-        # One class at a time, to hold n·columns·t values instead of n·K·columns·t.
-        H = lax.map(lambda S_k: feature_sums(X[:, None] * S_k[None], X), S)
+        H = features.gram(centred(tile.X, centre), S, float(batch.intercept))
         return H, total_weight(tile, dtype)  # (K, n+1, columns, n+1)
 
     # Each lane has its own S_k·X: of tiles of half the size, which cost one lane no more.

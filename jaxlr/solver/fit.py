@@ -12,6 +12,7 @@ from jaxlr.base.arguments import check_options, says_what_is_due, transfers
 from jaxlr.base.meshes import with_auto_axes
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.model.batch import Batch, Params
+from jaxlr.model.features import size
 from jaxlr.model.objective import NO_PENALTY, loss, value_and_grad
 from jaxlr.model.penalty import Penalty, check_penalty
 from jaxlr.model.shapes import check_shapes, check_type
@@ -230,9 +231,10 @@ def lifted(batch: Batch, penalty: Penalty, end: End, Q: Basis | None) -> tuple[E
         return end, jnp.zeros((), end.value.dtype)
     params = back(Q, end.params)
     value, grad = value_and_grad(params, batch, penalty)
-    dtype, largest = value.dtype, jnp.abs(batch.X).max()
-    size = jnp.linalg.norm((batch.X / largest).astype(dtype)) * jnp.linalg.norm(params.w)
-    moved = (jnp.finfo(dtype).eps * largest.astype(dtype) * size) ** 2 / (32 * batch.m_examples)
+    dtype = value.dtype
+    largest, norm = size(batch.X, dtype)
+    norm = norm * jnp.linalg.norm(params.w)
+    moved = (jnp.finfo(dtype).eps * largest * norm) ** 2 / (32 * batch.m_examples)
     moved = jnp.nan_to_num(moved)
     rounded = (moved > default_tolerance(dtype)) & (end.status == Status.CONVERGED)
     status = jnp.where(rounded, Status.PRECISION_REACHED, end.status).astype(jnp.int32)

@@ -31,7 +31,8 @@ from jaxlr.base.meshes import with_auto_axes
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.base.warning import warn_user
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import logits
+from jaxlr.model.features import centred, dense, products
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.objective import NO_PENALTY, value_and_grad
 from jaxlr.model.passes import cast, map_tiles, sum_over_tiles, total_weight, weighted, working
@@ -153,7 +154,7 @@ def _leave_one_out_params(params: Params, batch: Batch, penalty: Penalty) -> tup
             moved = jax.tree.map(lambda p, a, b: p + c * (a + b), params, q, step)
             return back(Q, moved)
 
-        moved = jax.vmap(one, (-1, -1, -1))(tile.X, shift, c)
+        moved = jax.vmap(one, (-1, -1, -1))(dense(tile.X), shift, c)
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), moved)
 
     moved = map_tiles(each, batch, values=_values(batch))
@@ -270,10 +271,8 @@ def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch
     Z, Y = logits(params, tile.X, tile.offset), tile.y
     _, dZ = pointwise.value_and_residual(Z, Y)
     L, centre = root
-    last = jnp.full((1, t), tile.intercept, tile.X.dtype)
-    X = jnp.concatenate([tile.X - centre[:, None], last])
-    B = _within(L[0], X, K) / total
-    c = jnp.ones(t, X.dtype) if tile.weights is None else tile.weights
+    B = _within(L[0], centred(tile.X, centre), tile.intercept, K) / total
+    c = jnp.ones(t, Z.dtype) if tile.weights is None else tile.weights
     force = c[None] * (_apply(B, dZ.reshape(K, t)) + logits(q, tile.X).reshape(K, t))
     if K == 1:
         leverage = c * B[0, 0] * pointwise.curvature(Z)[0, 0]
@@ -288,17 +287,18 @@ def _left_out(root: Factor, q: Params, total: Array, params: Params, tile: Batch
     W = u[:, None] * B * u[None]
     Wu = _apply(W, u)
     W = c[None, None] * (W - u[:, None] * Wu[None] - project(Wu)[:, None] * u[None])  # TᵀBT
-    inverse = _inverse(jnp.eye(K, dtype=X.dtype)[..., None] - W)
+    inverse = _inverse(jnp.eye(K, dtype=Z.dtype)[..., None] - W)
     y = _apply(inverse, project(u * force))
     dz = force + c[None] * _apply(B, u * project(y))
     return Z, Y, dz, dZ, jnp.trace(W), jnp.abs(inverse).max(axis=(0, 1))
 
 
-def _within(L: Array, X: Array, K: int) -> Array:
+def _within(L: Array, X: Any, intercept: bool, K: int) -> Array:
     """Return `x̃ᵢᵀ(LᵀL)x̃ᵢ` of each example, `(K, K, t)`."""
     # One matrix product, whose rows are those of a class after those of another.
     of_class = jnp.moveaxis(L.reshape(len(L), -1, K), -1, 0)
-    rows = jnp.matmul(of_class.reshape(-1, len(X)), X, precision=lax.Precision.HIGHEST)
+    of_class = of_class.reshape(K * len(L), -1)
+    rows = products(of_class[:, :-1].T, X) + intercept * of_class[:, -1:]
     rows = rows.reshape(K, len(L), -1)
     if K == 1:
         return (rows**2).sum(axis=1)[None]

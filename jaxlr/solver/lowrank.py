@@ -23,7 +23,8 @@ from jax import lax
 from jaxlr.base import lapack
 from jaxlr.base.pytrees import Array
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import feature_sums, logits
+from jaxlr.model.features import centred, feature_sums, squares
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import cast, intercept_sums, sum_over_tiles, total_weight, weighted
 from jaxlr.model.thinned import thinned
@@ -65,7 +66,7 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
     def seen(tile: Batch) -> tuple[Batch, Array]:
         tile = cast(tile, dtype)
         Z = logits(params, tile.X, tile.offset)
-        return dataclasses.replace(tile, X=tile.X - centre[:, None], offset=None), Z
+        return dataclasses.replace(tile, X=centred(tile.X, centre), offset=None), Z
 
     def diagonal_sums(tile: Batch) -> tuple[Params, Array]:
         tile, Z = seen(tile)
@@ -75,9 +76,7 @@ def approximate(params: Params, batch: Batch, centre: Array, k: int) -> Array:
             a = pointwise.probability(Z)
             s = a * (1 - a)
         s = weighted(tile.weights, s)
-        return Params(feature_sums(tile.X**2, s), intercept_sums(tile, s)), total_weight(
-            tile, dtype
-        )
+        return Params(squares(tile.X, s), intercept_sums(tile, s)), total_weight(tile, dtype)
 
     D, total = sum_over_tiles(diagonal_sums, batch, values=2 * n + K)
     D = _flat(D) / total

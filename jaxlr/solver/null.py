@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.model.batch import Batch, Params, init_params
+from jaxlr.model.features import without_features
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import cast, sum_over_tiles, total_weight, weighted
 from jaxlr.solver import minimize
@@ -87,7 +88,7 @@ def start_model(batch: Batch) -> Params:
         end = minimize.minimize(value_and_grad, precondition, first, tol=_TOL, max_passes=_PASSES)
         return end.x.reshape(shape)
 
-    of_labels = dataclasses.replace(batch, X=batch.X[:0])
+    of_labels = dataclasses.replace(batch, X=without_features(batch.X))
     T = jnp.maximum(1, jnp.abs(batch.offset).max().astype(dtype) / _MODERATE)
     T = jnp.where(jnp.isfinite(T), T, 1)  # else the loop would have no end
 

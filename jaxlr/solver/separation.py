@@ -36,7 +36,8 @@ from jaxlr.base import lapack
 from jaxlr.base.arguments import known
 from jaxlr.base.pytrees import Array
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import feature_sums, logits
+from jaxlr.model.features import centred, extremes, feature_sums, magnitudes, squares
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.objective import gradient
 from jaxlr.model.passes import (
@@ -264,10 +265,10 @@ def _spreads(batch: Batch, centre: Array) -> Array:
     def sums(tile: Batch) -> tuple[Array, Array]:
         tile = cast(tile, dtype)
         ones = weighted(tile.weights, jnp.ones(tile.m_examples, dtype))
-        return feature_sums((tile.X - centre[:, None]) ** 2, ones), total_weight(tile, dtype)
+        return squares(centred(tile.X, centre), ones), total_weight(tile, dtype)
 
-    squares, total = sum_over_tiles(sums, batch)
-    return jnp.where(squares > 0, jnp.sqrt(squares / total), 1)
+    about, total = sum_over_tiles(sums, batch)
+    return jnp.where(about > 0, jnp.sqrt(about / total), 1)
 
 
 def _overlap(Z: Array, Y: Array, share: Array) -> Array:
@@ -294,13 +295,13 @@ def _effect(overlap: Callable[[Batch], Array], d: Params, batch: Batch, centre: 
 
     def sums(tile: Batch) -> tuple[_Effect, Array]:
         tile = cast(tile, dtype)
-        X = tile.X - centre[:, None]
+        X = centred(tile.X, centre)
         u = logits(d, X)
         # What the largest part of d does, and rounding leaves where it does nothing.
-        reach = (largest[:, None] * jnp.abs(X)).max()
+        reach = (largest * extremes(X)).max()
         # X is rounded once, and what is about the centre many times.
         sizes = jax.tree.map(jnp.abs, d)
-        size = logits(sizes, jnp.abs(tile.X)) + _ROUNDINGS * logits(sizes, jnp.abs(X))
+        size = logits(sizes, magnitudes(tile.X)) + _ROUNDINGS * logits(sizes, magnitudes(X))
         gain = _gain(u, tile.y)
         rounding = jnp.atleast_2d(size).max(axis=0) + _ROUNDINGS * reach
         rounding = jnp.finfo(dtype).eps * rounding

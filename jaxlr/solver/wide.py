@@ -21,6 +21,7 @@ from jax import lax
 from jaxlr.base import lapack
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.model.batch import Batch, Params
+from jaxlr.model.features import dense
 from jaxlr.model.penalty import Penalty
 
 _NICE = 8  # times eps, squared, is about the most that rounding moves Q from orthonormal
@@ -61,7 +62,7 @@ def narrow(batch: Batch, penalty: Penalty, dtype=jnp.float32) -> tuple[Batch, Ba
     """
     if not is_wide(batch, penalty):
         return batch, None
-    Q, R = _basis(batch.X.astype(common_dtype(batch.X, jnp.float32, dtype)))
+    Q, R = _basis(dense(batch.X).astype(common_dtype(batch.X, jnp.float32, dtype)))
     return dataclasses.replace(batch, X=R), Q
 
 

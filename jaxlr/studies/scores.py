@@ -11,7 +11,7 @@ from jax import lax
 from jaxlr.base.pytrees import Array
 from jaxlr.base.rules import is_fixed, jvp_of_perturbed
 from jaxlr.model.batch import Batch, Params
-from jaxlr.model.features import logits
+from jaxlr.model.linear import logits
 from jaxlr.model.losses import pointwise_loss
 from jaxlr.model.passes import cast, sum_over_tiles, total_weight, weighted, working
 from jaxlr.model.penalty import Penalty

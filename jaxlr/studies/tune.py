@@ -32,6 +32,7 @@ from jaxlr.base.arguments import check_options, says_what_is_due
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.lanes.chunks import MEMORY, chunk_size, run_lanes
 from jaxlr.model.batch import Batch, Params
+from jaxlr.model.features import dense
 from jaxlr.model.objective import loss
 from jaxlr.model.penalty import Penalty
 from jaxlr.model.shapes import check_shapes, check_type
@@ -304,7 +305,7 @@ def _search(
     # Factors, that groups make, do not go with a narrow batch.
     batch, Q = narrow(batch, _penalty(penalty, groups, jnp.zeros(num_groups or (), dtype)))
     if Q is not None and validation is not None:
-        validation = dataclasses.replace(validation, X=into(Q, Params(validation.X, 0)).w)
+        validation = dataclasses.replace(validation, X=into(Q, Params(dense(validation.X), 0)).w)
     size = chunk_size(batch, num_folds, memory)
 
     def held_out(log_l2: Array, starts: Params) -> tuple[Array, Solution]:
