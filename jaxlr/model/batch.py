@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlr.base.arguments import transfers
+from jaxlr.base.printing import Shown, shape_of, shown
 from jaxlr.base.pytrees import Array, LazyWeights, Take, logit_shape
 from jaxlr.door import arrays
 from jaxlr.door.given import Side
@@ -45,8 +46,18 @@ def init_params(n_features: int, n_classes: int = 2, dtype: Any = None) -> Param
     return Params(jnp.zeros((n_features, *classes), dtype), jnp.zeros(classes, dtype))
 
 
+def _batch(batch: Any) -> Shown:
+    shape = getattr(batch.X, "shape", ())
+    sizes = f"{shape[1]} examples × {shape[0]} features, " if len(shape) == 2 else ""
+    without = "" if batch.intercept else ", no intercept"
+    rows = {name: shape_of(getattr(batch, name)) for name in ("X", "y", "weights", "offset")}
+    rows = {name: words for name, words in rows.items() if words != "None"}
+    return f"Batch of {sizes}{batch.n_classes} classes{without}", rows
+
+
+@shown(_batch)
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Batch:
     """The examples: an example is a column of X.
 

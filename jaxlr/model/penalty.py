@@ -7,9 +7,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxlr.base.arguments import is_real, known
+from jaxlr.base.printing import Shown, numbers, shown
 from jaxlr.base.pytrees import Array
 
 
+def _penalty(penalty: Any) -> Shown:
+    rows = {"l2": numbers(penalty.l2), "factors": numbers(penalty.factors)}
+    return "Penalty", {name: words for name, words in rows.items() if words != "None"}
+
+
+@shown(_penalty)
 class Penalty(NamedTuple):
     """The penalty `½·l2·Σⱼ factorsⱼ·‖wⱼ‖²`; the intercept is never penalised.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxlr.base.printing import Shown, array_of, numbers, shape_of, shown
 from jaxlr.base.pytrees import Array
 from jaxlr.model.batch import Params
 
@@ -58,6 +59,21 @@ class FitError(RuntimeError):
     """Raised on the host by `Solution.raise_if_failed`."""
 
 
+def _solution(solution: Any) -> Shown:
+    codes = array_of(solution.status)
+    if codes is None:
+        title = "Solution"
+    elif codes.ndim:
+        ends = ", ".join(status_words(codes.astype(int)))
+        title = f"Solution of {' × '.join(map(str, codes.shape))} lanes: {ends}"
+    else:
+        title = f"Solution: {status_words(codes.astype(int))[0]}"
+    rows = {name: shape_of(getattr(solution.params, name, None)) for name in ("w", "b")}
+    rest = ("loss", "gradient_norm", "suboptimality", "estimate", "num_passes")
+    return title, rows | {name: numbers(getattr(solution, name)) for name in rest}
+
+
+@shown(_solution)
 class Solution(NamedTuple):
     """What a fit returns: a pytree whose leaves are arrays, so that lanes stack.
 

@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxlr.base.arguments import check_key, transfers
 from jaxlr.base.meshes import with_auto_axes
+from jaxlr.base.printing import Shown, array_of, shape_of, shown
 from jaxlr.base.pytrees import Array
 from jaxlr.model.batch import Batch, Params
 from jaxlr.model.objective import NO_PENALTY, loss, value_and_grad
@@ -21,6 +22,17 @@ from jaxlr.model.penalty import Penalty
 from jaxlr.model.shapes import check_shapes, check_type
 
 
+def _descent(descent: Any) -> Shown:
+    rows = {name: shape_of(getattr(descent.params, name, None)) for name in ("w", "b")}
+    losses = array_of(descent.losses)
+    if losses is None or losses.ndim != 1 or not losses.size:
+        return "Descent", rows | {"losses": shape_of(descent.losses)}
+    return f"Descent of {losses.size} steps", rows | {
+        "losses": f"{losses[0]:.6g} before the first step, {losses[-1]:.6g} before the last"
+    }
+
+
+@shown(_descent)
 class Descent(NamedTuple):
     """What a descent returns.
 

@@ -298,7 +298,7 @@ def _within(L: Array, X: Any, intercept: bool, K: int) -> Array:
     # One matrix product, whose rows are those of a class after those of another.
     of_class = jnp.moveaxis(L.reshape(len(L), -1, K), -1, 0)
     of_class = of_class.reshape(K * len(L), -1)
-    rows = products(of_class[:, :-1].T, X) + intercept * of_class[:, -1:]
+    rows = products(of_class[:, :-1].T, X) + float(intercept) * of_class[:, -1:]
     rows = rows.reshape(K, len(L), -1)
     if K == 1:
         return (rows**2).sum(axis=1)[None]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlr.base.arguments import check_options, says_what_is_due
+from jaxlr.base.printing import Shown, array_of, numbers, shown
 from jaxlr.base.pytrees import Array
 from jaxlr.lanes.chunks import MEMORY, PIECE, Work, chunk_size, run
 from jaxlr.lanes.engine import Path
@@ -28,7 +29,7 @@ from jaxlr.model.batch import Batch, Params
 from jaxlr.model.losses import label_probabilities
 from jaxlr.model.penalty import Penalty
 from jaxlr.model.shapes import check_shapes, check_type
-from jaxlr.model.solution import Solution
+from jaxlr.model.solution import Solution, status_words
 from jaxlr.solver.influence import leave_one_out
 from jaxlr.solver.pilot import sees_all
 from jaxlr.solver.solve import End
@@ -41,6 +42,26 @@ _MAX_PASSES = 500
 _FEW = 3  # lanes to a start from which on a pilot that is none of them pays
 
 
+def _cross_validation(found: Any) -> Shown:
+    l2, best, best_one_se = map(array_of, (found.penalties.l2, found.best, found.best_one_se))
+    status = array_of(found.solutions.status)
+    title = "CrossValidation"
+    rows = {name: numbers(getattr(found.scores, name)) for name in found.scores._fields}
+    if l2 is None or best is None or best_one_se is None or status is None:
+        return title, rows
+    if l2.ndim != 1 or best.ndim:
+        return title, rows
+    lanes = " × ".join(map(str, status.shape))
+    title += f" of {lanes} lanes: {', '.join(status_words(status.astype(int)))}"
+    for name, place in (("best", int(best)), ("best_one_se", int(best_one_se))):
+        rows[name] = "none" if place < 0 else f"{place}, l2 = {l2[place]:.4g}"
+    mean = array_of(found.scores.log_loss)
+    if mean is not None and best >= 0:
+        rows["best"] += f", mean log loss {mean[int(best)].mean():.4f}"
+    return title, rows
+
+
+@shown(_cross_validation)
 class CrossValidation(NamedTuple):
     """What `cross_validate` returns, for P penalties and F folds.
 

@@ -29,6 +29,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxlr.base.arguments import check_options, says_what_is_due
+from jaxlr.base.printing import Shown, array_of, numbers, shown
 from jaxlr.base.pytrees import Array, common_dtype
 from jaxlr.lanes.chunks import MEMORY, chunk_size, run_lanes
 from jaxlr.model.batch import Batch, Params
@@ -76,6 +77,17 @@ _MESSAGES = {
 }
 
 
+def _tuned(found: Any) -> Shown:
+    status = array_of(found.status)
+    word = ""
+    if status is not None and not status.ndim:
+        word = f": {TuneStatus(int(status)).name.lower().replace('_', ' ')}"
+    rows = {"l2": numbers(found.penalty.l2), "factors": numbers(found.penalty.factors)}
+    rows |= {name: numbers(getattr(found, name)) for name in ("value", "gradient", "num_steps")}
+    return f"Tuned{word}", {name: words for name, words in rows.items() if words != "None"}
+
+
+@shown(_tuned)
 class Tuned(NamedTuple):
     """What `tune` returns.
 
