@@ -1,6 +1,7 @@
 """Logistic regression as pure, jitted JAX functions with hand-derived gradients."""
 
 from jaxlr import data, metrics
+from jaxlr.files.saving import load, save
 from jaxlr.model.batch import Batch, Params, init_params
 from jaxlr.model.linear import logits, predict, predict_proba
 from jaxlr.model.objective import gradient, hessian, hvp, loss, value_and_grad
@@ -61,6 +62,7 @@ __all__ = [
     "inverse_hvp",
     "leave_one_out",
     "leave_one_out_params",
+    "load",
     "logits",
     "loss",
     "make_curvature",
@@ -73,6 +75,7 @@ __all__ = [
     "predict",
     "predict_proba",
     "repeated_folds",
+    "save",
     "score",
     "splits",
     "stratified_folds",

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxlr.base.extras import require
 from jaxlr.cli.refusal import Refusal
-from jaxlr.cli.trained import plain
 from jaxlr.door.telling import told_fills, told_levels
 from jaxlr.files.model_file import Model, load_model
+from jaxlr.files.saving import plain
 from jaxlr.tables import counted
 from jaxlr.tables.table import one_line
 
@@ -173,8 +173,8 @@ def _closing(model: Model, level: float) -> list[str]:
         lines.append(_fit_quality(data))
     if found:
         lines.append(
-            f"Objective {_or_unknown(found['loss'], '.6f')}, l2 = {l2:.3g}, gradient "
-            f"{_or_unknown(found['gradient_norm'], '.1e')}, gap "
+            f"Objective {_or_unknown(found['loss'], '.6f')}, l2 = {_or_unknown(l2, '.3g')}, "
+            f"gradient {_or_unknown(found['gradient_norm'], '.1e')}, gap "
             f"{_or_unknown(found['suboptimality'], '.1e')}, {found['status'].replace('_', ' ')}."
         )
     where = [f"jaxlr {model.metadata['jaxlr_version']}"]

@@ -15,11 +15,11 @@ from jaxlr.base.extras import require
 from jaxlr.cli.data import bar, check_finite, names_of
 from jaxlr.cli.inspection import class_names
 from jaxlr.cli.refusal import Refusal
-from jaxlr.cli.trained import plain
 from jaxlr.door.design import Design, MissingValue, encode, labels, told_gaps
 from jaxlr.door.moments import standardised
 from jaxlr.door.survey import weights_of
 from jaxlr.files.model_file import Model
+from jaxlr.files.saving import plain
 from jaxlr.tables import Chunk, Table, TableError, counted, listed, open_table, rows_of_chunk
 from jaxlr.tables.arrow import from_numpy, from_texts
 from jaxlr.tables.table import one_line

@@ -14,10 +14,11 @@ from jaxlr.base.atomic import write_atomically
 from jaxlr.base.extras import require
 from jaxlr.cli.memory import give_back
 from jaxlr.cli.refusal import Refusal
-from jaxlr.cli.trained import objective, plain, trained
+from jaxlr.cli.trained import trained
 from jaxlr.cli.work import announced
 from jaxlr.files.data_set import Data
 from jaxlr.files.model_file import Model, write_model
+from jaxlr.files.saving import objective, plain
 from jaxlr.model.padding import in_room
 from jaxlr.model.penalty import Penalty
 from jaxlr.model.solution import Solution, Status, status_words

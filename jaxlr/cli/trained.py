@@ -9,10 +9,11 @@ import jaxlr
 from jaxlr.cli.memory import give_back
 from jaxlr.files.data_set import Data
 from jaxlr.files.model_file import Model, make_model
+from jaxlr.files.saving import objective, plain
 from jaxlr.inference.intervals import standard_errors
 from jaxlr.model.padding import in_room
 from jaxlr.model.penalty import Penalty
-from jaxlr.model.solution import Solution, Status
+from jaxlr.model.solution import Solution
 
 _RANKED = 2**19  # examples of which the ROC AUC is taken
 
@@ -40,26 +41,6 @@ def trained(data: Data, fit: Solution, l2: float, training: dict[str, Any]) -> M
         design=data.design,
         errors=standard_errors(fit.params, in_room(data.batch), penalty, data.mean, data.scale),
     )
-
-
-def objective(fit: Solution, l2: float) -> dict[str, Any]:
-    """Return the numbers of a fit, as JSON has them."""
-    numbers = {"l2": l2, **fit._asdict(), "status": Status(int(fit.status)).name.lower()}
-    del numbers["params"]
-    return {name: plain(number) for name, number in numbers.items()}
-
-
-def plain(value: Any) -> Any:
-    """Return numbers as JSON has them: None stands for what is not finite.
-
-    >>> plain(np.array([1.0, np.inf])), plain("word")
-    ([1.0, None], 'word')
-    """
-    if isinstance(value, str | int | list | dict | None):
-        return value
-    array = np.asarray(value).astype(object)
-    array[~np.isfinite(value)] = None
-    return array.tolist()
 
 
 def quality(data: Data, fit: Solution) -> dict[str, Any]:
