@@ -61,7 +61,7 @@ def run(folder: Path, *arguments: str) -> Run:
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jaxlr.cli", *arguments], cwd=folder, stdout=out, stderr=out
+            [sys.executable, "-m", "jaxlr", *arguments], cwd=folder, stdout=out, stderr=out
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -52,7 +52,7 @@ def test_a_second_command_finds_the_programs_and_mends_what_is_damaged(tmp_path)
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "XLA_FLAGS": QUICK_FLAGS}
     del env["JAX_COMPILATION_CACHE_DIR"]
     # A warning would be an error, and would end the command.
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "jaxlr.cli"]
+    command = [sys.executable, "-W", "error::UserWarning", "-m", "jaxlr"]
 
     def fit(*options):
         done = subprocess.run(
