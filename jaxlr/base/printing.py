@@ -63,7 +63,7 @@ def shape_of(value: Any) -> str:
     """Return the dtype and the shape of an array in short; of anything else its own words.
 
     >>> import jax.numpy as jnp
-    >>> shape_of(jnp.ones((30, 569))), shape_of(jnp.bfloat16(1)), shape_of(None)
+    >>> shape_of(jnp.ones((30, 569), "float32")), shape_of(jnp.bfloat16(1)), shape_of(None)
     ('f32[30,569]', 'bf16[]', 'None')
     """
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
@@ -79,7 +79,7 @@ def numbers(value: Any) -> str:
     """Return one number as it is, of several the range; only the shape if they are traced.
 
     >>> import jax.numpy as jnp
-    >>> numbers(0.25), numbers(jnp.array([1.0, 3.0, jnp.nan])), numbers(None)
+    >>> numbers(0.25), numbers(jnp.array([1.0, 3.0, jnp.nan], "float32")), numbers(None)
     ('0.25', 'f32[3] from 1 to 3, 1 of them NaN', 'None')
     """
     array = array_of(value)
